@@ -1,0 +1,634 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_tree.c
+ *	  Unit tests of the memtable's tree, against a sorted array.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <time.h>
+
+#include "alex/learned.h"
+#include "unit.h"
+
+/*
+ * An arena that knows which chunks are out.  The tree must neither give back
+ * what it does not have, nor have more than it says.
+ */
+#define ARENA_CHUNKS	12000
+
+typedef struct Arena
+{
+	char	   *memory;
+	uint32_t	nfree;
+	uint32_t	free[ARENA_CHUNKS];
+	bool		out[ARENA_CHUNKS];
+	int64_t		allowance;		/* allocations that succeed; -1: all */
+	int			nfaults;
+} Arena;
+
+static Arena arena;
+static AlexChunks chunks;
+
+static uint32_t
+arena_allocate(void *context)
+{
+	Arena	   *self = context;
+	uint32_t	chunk;
+
+	if (self->allowance == 0 || self->nfree == 0)
+		return ALEX_NO_CHUNK;
+	if (self->allowance > 0)
+		self->allowance--;
+	chunk = self->free[--self->nfree];
+	self->out[chunk] = true;
+	return chunk;
+}
+
+static void
+arena_release(void *context, uint32_t chunk)
+{
+	Arena	   *self = context;
+
+	if (chunk >= ARENA_CHUNKS || !self->out[chunk])
+	{
+		self->nfaults++;
+		return;
+	}
+	self->out[chunk] = false;
+	memset(self->memory + (size_t) chunk * ALEX_PAGE_SIZE, 0xE5,
+		   ALEX_PAGE_SIZE);
+	self->free[self->nfree++] = chunk;
+}
+
+static void
+arena_init(void)
+{
+	arena.memory = aligned_alloc(4096, (size_t) ARENA_CHUNKS * ALEX_PAGE_SIZE);
+	memset(arena.memory, 0xE5, (size_t) ARENA_CHUNKS * ALEX_PAGE_SIZE);
+	arena.nfree = ARENA_CHUNKS;
+	for (uint32_t i = 0; i < ARENA_CHUNKS; i++)
+		arena.free[i] = ARENA_CHUNKS - 1 - i;
+	arena.allowance = -1;
+	chunks.base = arena.memory;
+	chunks.allocate = arena_allocate;
+	chunks.release = arena_release;
+	chunks.context = &arena;
+}
+
+static bool
+arena_whole(void)
+{
+	return arena.nfree == ARENA_CHUNKS && arena.nfaults == 0;
+}
+
+static double
+now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return time.tv_sec * 1e9 + time.tv_nsec;
+}
+
+/*
+ * The order in which entries come, and what they are.
+ */
+typedef enum Input
+{
+	RANDOM,
+	SEQUENTIAL,
+	DESCENDING,
+	JITTER,
+	CLUSTERED,
+	ZIPF,
+	ONE_KEY,
+	ONE_KEY_RANDOM_TIDS,
+	TENANTS,
+	EXTREMES,
+	WHOLE_RANGE,
+	NINPUTS
+} Input;
+
+static const char *const input_names[NINPUTS] = {
+	"random", "sequential", "descending", "jittered sequence", "clustered",
+	"Zipf", "one key, ascending TIDs", "one key, random TIDs",
+	"64 sequences", "least and greatest keys", "64-bit keys and TIDs"
+};
+
+static AlexEntry
+draw(Input input, uint64_t i, uint64_t n, uint64_t *state)
+{
+	uint64_t	random = unit_random(state);
+	uint64_t	tid = unit_random(state) & ALEX_TID_MAX;
+	double		u = (double) ((random >> 11) + 1) * 0x1p-53;
+
+	switch (input)
+	{
+		case RANDOM:
+			return (AlexEntry) {random >> 4, i};
+		case SEQUENTIAL:
+			return (AlexEntry) {10 * i, i};
+		case DESCENDING:
+			return (AlexEntry) {10 * (n - i), i};
+		case JITTER:
+			return (AlexEntry) {1000 * i + random % 100000, i};
+		case CLUSTERED:
+			return (AlexEntry) {(random % 50) << 52 | tid >> 30, i};
+		case ZIPF:
+			return (AlexEntry) {(uint64_t) (1 / u), tid};
+		case ONE_KEY:
+			return (AlexEntry) {42, i};
+		case ONE_KEY_RANDOM_TIDS:
+			return (AlexEntry) {42, tid};
+		case TENANTS:
+			return (AlexEntry) {(random % 64) << 40 | i, i};
+		case EXTREMES:
+			if (i < 2)
+				return (AlexEntry) {i == 0 ? UINT64_MAX : 0,
+					i == 0 ? UINT64_MAX : 0};
+			return (AlexEntry) {random % 2 ? UINT64_MAX - random % 3 % 2 :
+				random % 3 % 2, tid % (n / 2) == 0 ? UINT64_MAX : tid % n};
+		default:
+			return (AlexEntry) {random, unit_random(state)};
+	}
+}
+
+static int
+compare(const void *one, const void *other)
+{
+	const AlexEntry *a = (const AlexEntry *) one;
+	const AlexEntry *b = (const AlexEntry *) other;
+
+	return alex_compare(a->key, a->tid, b->key, b->tid);
+}
+
+static bool
+same(const AlexEntry *one, const AlexEntry *other)
+{
+	return compare(one, other) == 0;
+}
+
+/* Sorts and drops duplicates; returns how many are left. */
+static int
+sort_unique(AlexEntry *entries, int n)
+{
+	int			kept = 0;
+
+	qsort(entries, n, sizeof(AlexEntry), compare);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || !same(&entries[i], &entries[kept - 1]))
+			entries[kept++] = entries[i];
+	return kept;
+}
+
+/* The number of entries of a sorted array that are below a position. */
+static int
+count_below(const AlexEntry *sorted, int n, AlexEntry from, bool or_at)
+{
+	int			low = 0;
+	int			high = n;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		int			order = compare(&sorted[middle], &from);
+
+		if (order < 0 || (order == 0 && or_at))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Compares one scan with what the sorted array says. */
+static bool
+scan_agrees(const AlexTree *tree, const AlexEntry *sorted, int n,
+			AlexEntry from, bool inclusive, bool forward, int max)
+{
+	AlexEntry	out[2000];
+	int			split = count_below(sorted, n, from, forward != inclusive);
+	int			expected = forward ? n - split : split;
+	int			count;
+
+	if (expected > max)
+		expected = max;
+	count = alex_tree_scan(&chunks, tree, from, inclusive, forward, out, max);
+	if (count != expected)
+		return false;
+	for (int i = 0; i < count; i++)
+		if (!same(&out[i], &sorted[forward ? split + i : split - 1 - i]))
+			return false;
+	return true;
+}
+
+/* Scans from entries, from beside them, and from both ends. */
+static int
+wrong_scans(const AlexTree *tree, const AlexEntry *sorted, int n, int nscans,
+			uint64_t seed)
+{
+	uint64_t	state = seed;
+	int			nwrong = 0;
+
+	for (int i = 0; i < nscans; i++)
+	{
+		uint64_t	random = unit_random(&state);
+		AlexEntry	from = {unit_random(&state), unit_random(&state)};
+		int			max = (random >> 8) % 16 == 0 ? 2000 : (random >> 12) % 5;
+
+		if (i == 0)
+			from = (AlexEntry) {0, 0};
+		else if (i == 1)
+			from = (AlexEntry) {UINT64_MAX, UINT64_MAX};
+		else if (n > 0 && i % 8 != 0)
+		{
+			from = sorted[unit_random(&state) % n];
+			from.key += (random >> 20) % 4 == 0 ? (random >> 22) % 3 - 1 : 0;
+			from.tid += (random >> 24) % 4 == 0 ? (random >> 26) % 3 - 1 : 0;
+		}
+		for (int way = 0; way < 4; way++)
+			nwrong += !scan_agrees(tree, sorted, n, from, way & 1, way & 2, max);
+	}
+	return nwrong;
+}
+
+/* All entries, by scans of an odd length each in one direction. */
+static bool
+full_scan_agrees(const AlexTree *tree, const AlexEntry *sorted, int n,
+				 bool forward)
+{
+	AlexEntry	out[777];
+	AlexEntry	from = {0, 0};
+	bool		inclusive = true;
+	int			total = 0;
+	int			count;
+
+	if (!forward)
+		from = (AlexEntry) {UINT64_MAX, UINT64_MAX};
+	while ((count = alex_tree_scan(&chunks, tree, from, inclusive, forward,
+								   out, 777)) > 0)
+	{
+		for (int i = 0; i < count; i++, total++)
+			if (total >= n ||
+				!same(&out[i], &sorted[forward ? total : n - 1 - total]))
+				return false;
+		from = out[count - 1];
+		inclusive = false;
+	}
+	return total == n;
+}
+
+static void
+check(const AlexTree *tree, const AlexEntry *sorted, int n, const char *name,
+	  const char *when)
+{
+	const char *fault = alex_tree_check(&chunks, tree);
+
+	if (!unit_ok(fault == NULL, "%s: structure is sound %s", name, when))
+		unit_note("%s", fault);
+	unit_ok(tree->nentries == n, "%s: number of entries %s", name, when);
+	unit_ok(tree->nchunks + arena.nfree == ARENA_CHUNKS && arena.nfaults == 0,
+			"%s: number of chunks %s", name, when);
+	unit_ok(full_scan_agrees(tree, sorted, n, true) &&
+			full_scan_agrees(tree, sorted, n, false),
+			"%s: full scans in both directions %s", name, when);
+	unit_ok(wrong_scans(tree, sorted, n, 2000, n + 1) == 0,
+			"%s: scans from random positions %s", name, when);
+}
+
+/*
+ * Inserts, and then deletes in another order, checking on the way.
+ */
+static void
+test_input(Input input, int n)
+{
+	const char *name = input_names[input];
+	AlexEntry  *entries = malloc(n * sizeof(AlexEntry));
+	AlexEntry  *sorted = malloc(n * sizeof(AlexEntry));
+	AlexTree	tree;
+	uint64_t	state = input + 1;
+	int			nwrong = 0;
+	int			kept;
+	double		start;
+
+	for (int i = 0; i < n; i++)
+		entries[i] = draw(input, i, n, &state);
+	memcpy(sorted, entries, n * sizeof(AlexEntry));
+	kept = sort_unique(sorted, n);
+
+	alex_tree_init(&tree);
+	start = now();
+	for (int i = 0; i < n; i++)
+		if (alex_tree_insert(&chunks, &tree, entries[i]) ==
+			ALEX_TREE_NO_MEMORY)
+			nwrong++;
+	unit_note("%s: %.0f ns an insertion, %.1f bytes an entry, height %u", name,
+			  (now() - start) / n,
+			  (double) tree.nchunks * ALEX_PAGE_SIZE / kept, tree.height);
+	unit_ok(nwrong == 0, "%s: insertions", name);
+	check(&tree, sorted, kept, name, "after insertions");
+	for (int i = 0; i < kept; i++)
+		nwrong += alex_tree_insert(&chunks, &tree, sorted[i]) !=
+			ALEX_TREE_PRESENT;
+	unit_ok(nwrong == 0, "%s: what is there is reported as present", name);
+	unit_ok(same(&tree.min, &sorted[0]) && same(&tree.max, &sorted[kept - 1]),
+			"%s: least and greatest entry", name);
+
+	/* delete two thirds by blocks, some of which take whole nodes away */
+	n = 0;
+	for (int i = 0; i < kept; i++)
+	{
+		bool		delete = (i / 2000) % 3 != 0 ? i % 500 != 7 : i % 3 == 0;
+
+		if (!delete)
+			sorted[n++] = sorted[i];
+		else
+		{
+			AlexEntry	entry = sorted[i];
+
+			nwrong += !alex_tree_delete(&chunks, &tree, entry);
+			nwrong += alex_tree_delete(&chunks, &tree, entry);
+		}
+	}
+	unit_ok(nwrong == 0, "%s: deletions find what is there only", name);
+	check(&tree, sorted, n, name, "after deletions");
+
+	/* delete the others from both ends */
+	for (int i = 0; i < n / 2; i++)
+	{
+		nwrong += !alex_tree_delete(&chunks, &tree, sorted[n - 1 - i]);
+		nwrong += !alex_tree_delete(&chunks, &tree, sorted[i]);
+	}
+	if (n % 2 != 0)
+	{
+		check(&tree, &sorted[n / 2], 1, name, "before the last is deleted");
+		nwrong += !alex_tree_delete(&chunks, &tree, sorted[n / 2]);
+	}
+	unit_ok(nwrong == 0 && tree.nentries == 0 && tree.height == 0 &&
+			tree.root == ALEX_NO_CHUNK && arena_whole(),
+			"%s: all chunks are back when all is deleted", name);
+	free(entries);
+	free(sorted);
+}
+
+/*
+ * Insertions, deletions and scans at random over a small set of entries, of
+ * which "present" is the truth.
+ */
+static void
+test_mixed(int universe, int noperations, int bias_period)
+{
+	AlexEntry  *all = malloc(universe * sizeof(AlexEntry));
+	AlexEntry  *sorted = malloc(universe * sizeof(AlexEntry));
+	bool	   *present = calloc(universe, sizeof(bool));
+	AlexTree	tree;
+	uint64_t	state = universe;
+	int			nwrong = 0;
+	int			nfaults = 0;
+	uint32_t	max_height = 0;
+
+	/* a third each of dense keys, equal keys and random keys */
+	for (int i = 0; i < universe; i++)
+		all[i] = (AlexEntry) {i % 3 == 0 ? i : i % 3 == 1 ? i % 7 :
+			unit_random(&state), i};
+	universe = sort_unique(all, universe);
+
+	alex_tree_init(&tree);
+	for (int i = 0; i < noperations; i++)
+	{
+		int			number = unit_random(&state) % universe;
+		bool		grow = (i / bias_period) % 2 == 0;
+
+		/* phases that grow alternate with phases that shrink */
+		if (unit_random(&state) % 4 == 0 ? !grow : grow)
+		{
+			nwrong += alex_tree_insert(&chunks, &tree, all[number]) !=
+				(present[number] ? ALEX_TREE_PRESENT : ALEX_TREE_DONE);
+			present[number] = true;
+		}
+		else
+		{
+			nwrong += alex_tree_delete(&chunks, &tree, all[number]) !=
+				present[number];
+			present[number] = false;
+		}
+		if (tree.height > max_height)
+			max_height = tree.height;
+		if (i % (noperations / 40) == 0)
+		{
+			int			n = 0;
+
+			for (int j = 0; j < universe; j++)
+				if (present[j])
+					sorted[n++] = all[j];
+			nfaults += alex_tree_check(&chunks, &tree) != NULL;
+			nwrong += tree.nentries != n;
+			nwrong += wrong_scans(&tree, sorted, n, 200, i);
+		}
+	}
+	unit_ok(nwrong == 0 && nfaults == 0,
+			"%d mixed operations over %d entries, height up to %u",
+			noperations, universe, max_height);
+	alex_tree_free(&chunks, &tree);
+	unit_ok(arena_whole() && tree.root == ALEX_NO_CHUNK,
+			"all chunks are back when the tree is freed");
+	free(all);
+	free(sorted);
+	free(present);
+}
+
+/*
+ * Lets each insertion that needs memory fail first, at its first, second, ...
+ * allocation.  The tree must be the same then, byte by byte.
+ */
+static void
+test_no_memory(Input input, int n)
+{
+	const char *name = input_names[input];
+	AlexTree	tree;
+	AlexTree	before;
+	uint64_t	state = 5;
+	char	   *copy = malloc((size_t) ARENA_CHUNKS * ALEX_PAGE_SIZE);
+	int			nfailures = 0;
+	int64_t		most = 0;
+	int			nwrong = 0;
+
+	alex_tree_init(&tree);
+	for (int i = 0; i < n; i++)
+	{
+		AlexEntry	entry = draw(input, i, n, &state);
+		AlexTreeResult result;
+
+		for (int64_t allowance = 0;; allowance++)
+		{
+			uint32_t	nfree = arena.nfree;
+			uint32_t	nmost = alex_tree_insert_chunks(&tree);
+
+			before = tree;
+			arena.allowance = allowance;
+			result = alex_tree_insert(&chunks, &tree, entry);
+			arena.allowance = -1;
+			if (result != ALEX_TREE_NO_MEMORY)
+			{
+				if (allowance > most)
+					most = allowance;
+				nwrong += result != ALEX_TREE_DONE;
+				nwrong += nfree - arena.nfree > nmost;
+				nwrong += nfree - arena.nfree != tree.nchunks - before.nchunks;
+				break;
+			}
+			nfailures++;
+			nwrong += allowance >= nmost;
+			nwrong += arena.nfree != nfree;
+			nwrong += memcmp(&before, &tree, sizeof(tree)) != 0;
+
+			/* compare the nodes of a few; the second time they are the same */
+			if (nfailures % 64 == 1 || allowance > 0)
+			{
+				for (uint32_t j = 0; j < ARENA_CHUNKS; j++)
+					if (arena.out[j])
+						memcpy(copy + (size_t) j * ALEX_PAGE_SIZE,
+							   arena.memory + (size_t) j * ALEX_PAGE_SIZE,
+							   ALEX_PAGE_SIZE);
+				arena.allowance = allowance;
+				nwrong += alex_tree_insert(&chunks, &tree, entry) !=
+					ALEX_TREE_NO_MEMORY;
+				arena.allowance = -1;
+				for (uint32_t j = 0; j < ARENA_CHUNKS; j++)
+					if (arena.out[j])
+						nwrong += memcmp(copy + (size_t) j * ALEX_PAGE_SIZE,
+										 arena.memory +
+										 (size_t) j * ALEX_PAGE_SIZE,
+										 ALEX_PAGE_SIZE) != 0;
+				nwrong += alex_tree_check(&chunks, &tree) != NULL;
+			}
+		}
+	}
+	unit_ok(nwrong == 0 && nfailures > n / 500 && tree.nentries == n,
+			"%s: %d failed allocations leave the tree unchanged", name,
+			nfailures);
+	unit_ok(most >= 3, "%s: one insertion took %d chunks", name, (int) most);
+	unit_ok(alex_tree_check(&chunks, &tree) == NULL,
+			"%s: structure is sound after them", name);
+	alex_tree_free(&chunks, &tree);
+	unit_ok(arena_whole(), "%s: all chunks are back after them", name);
+	free(copy);
+}
+
+/* A check that finds nothing proves nothing: break the tree by hand. */
+static void
+test_check(void)
+{
+	AlexTree	tree;
+	AlexTree	broken;
+	uint64_t	state = 3;
+	char		saved[16];
+	char	   *node;
+
+	alex_tree_init(&tree);
+	for (int i = 0; i < 20000; i++)
+		alex_tree_insert(&chunks, &tree, draw(RANDOM, i, 20000, &state));
+	node = chunks.base + (size_t) tree.first_data * ALEX_PAGE_SIZE;
+	unit_ok(alex_tree_check(&chunks, &tree) == NULL, "a sound tree");
+
+	broken = tree;
+	broken.nentries++;
+	unit_ok(alex_tree_check(&chunks, &broken) != NULL, "wrong entry count");
+	broken = tree;
+	broken.nchunks++;
+	unit_ok(alex_tree_check(&chunks, &broken) != NULL, "wrong chunk count");
+	broken = tree;
+	broken.last_data = tree.first_data;
+	unit_ok(alex_tree_check(&chunks, &broken) != NULL, "wrong last node");
+	broken = tree;
+	broken.height--;
+	unit_ok(alex_tree_check(&chunks, &broken) != NULL, "wrong height");
+	broken = tree;
+	broken.max.key = 0;
+	unit_ok(alex_tree_check(&chunks, &broken) != NULL, "wrong maximum");
+
+	/* the count, the right link, the bitmap, and a slot of a data node */
+	for (int i = 0; i < 4; i++)
+	{
+		static const int offsets[] = {4, 20, 64, 128 + 100 * 16};
+
+		memcpy(saved, node + offsets[i], sizeof(saved));
+		node[offsets[i]] ^= 1;
+		unit_ok(alex_tree_check(&chunks, &tree) != NULL,
+				"a bit flipped at offset %d", offsets[i]);
+		memcpy(node + offsets[i], saved, sizeof(saved));
+	}
+	unit_ok(alex_tree_check(&chunks, &tree) == NULL, "sound again");
+	alex_tree_free(&chunks, &tree);
+}
+
+static void
+test_empty(void)
+{
+	AlexTree	tree;
+	AlexEntry	entry = {1, 2};
+	AlexEntry	out;
+
+	alex_tree_init(&tree);
+	unit_ok(alex_tree_check(&chunks, &tree) == NULL, "an empty tree is sound");
+	unit_ok(!alex_tree_delete(&chunks, &tree, entry), "nothing to delete");
+	unit_ok(alex_tree_scan(&chunks, &tree, entry, true, true, &out, 1) == 0,
+			"nothing to scan");
+	unit_ok(alex_tree_insert_chunks(&tree) == 1, "a first entry takes a chunk");
+	alex_tree_free(&chunks, &tree);
+	unit_ok(arena_whole(), "nothing to free");
+}
+
+/* Figures for 10^6 random entries; nothing depends on them. */
+static void
+note_speed(void)
+{
+	int			n = 1000000;
+	AlexTree	tree;
+	uint64_t	state = 1;
+	AlexEntry	out;
+	uint64_t	sum = 0;
+	double		start = now();
+
+	alex_tree_init(&tree);
+	for (int i = 0; i < n; i++)
+		alex_tree_insert(&chunks, &tree,
+						 (AlexEntry) {unit_random(&state) >> 4, i});
+	unit_note("%d random entries: %.0f ns an insertion", n,
+			  (now() - start) / n);
+	state = 2;
+	start = now();
+	for (int i = 0; i < n; i++)
+	{
+		AlexEntry	from = {unit_random(&state) >> 4, 0};
+
+		if (alex_tree_scan(&chunks, &tree, from, true, true, &out, 1) > 0)
+			sum += out.tid;
+	}
+	unit_note("%.0f ns a scan of one entry (%u chunks, sum %" PRIu64 ")",
+			  (now() - start) / n, tree.nchunks, sum);
+	unit_ok(tree.height >= 3 && alex_tree_check(&chunks, &tree) == NULL,
+			"%d random entries make a sound tree of height %u", n, tree.height);
+	alex_tree_free(&chunks, &tree);
+}
+
+int
+main(void)
+{
+	arena_init();
+	test_empty();
+	test_check();
+	for (Input input = 0; input < NINPUTS; input++)
+		test_input(input, 150000);
+	test_mixed(3000, 200000, 5000);
+	test_mixed(200000, 600000, 150000);
+	test_no_memory(RANDOM, 120000);
+	test_no_memory(SEQUENTIAL, 150000);
+	test_no_memory(ONE_KEY_RANDOM_TIDS, 120000);
+	note_speed();
+	unit_ok(arena_whole(), "all chunks are back at the end");
+	free(arena.memory);
+	return unit_done();
+}
