@@ -1,0 +1,99 @@
+# alexam - a learned index access method for PostgreSQL
+#
+#   make                build the extension (PGXS; PG_CONFIG=... picks a server)
+#   make install        install it into that server
+#   make installcheck   SQL and isolation tests against a running server which
+#                       has alexam in shared_preload_libraries
+#   make test           all tests, in a scratch installation and cluster of
+#                       their own; TESTS="unit regress isolation tap" selects
+#   make demo           a guided tour on a scratch cluster
+#
+# COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
+
+PG_CONFIG ?= pg_config
+
+MODULE_big = alexam
+EXTENSION = alexam
+DATA = alexam--1.0.sql
+PGFILEDESC = "alexam - learned index access method"
+
+REGRESS = types options queries changes errors validate
+ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
+	rollback-seal concurrent-writers queue serializable
+
+OBJS := $(sort $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c)))
+DEPENDENCIES := $(OBJS:.o=.d)
+
+WARNINGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
+PG_CPPFLAGS = -Iinclude
+PG_CFLAGS = -std=gnu11 $(WARNINGS) -Wno-declaration-after-statement -MMD -MP
+
+# Bitcode for inlining by JIT takes as long as the build itself and serves
+# expressions in queries only, which an access method has none of.
+override with_llvm = no
+
+EXTRA_CLEAN = build build-flags $(DEPENDENCIES)
+
+# "make demo" alone must work before any package is installed.
+goals := $(or $(MAKECMDGOALS),all)
+ifneq (,$(filter-out demo unit-programs,$(goals)))
+headers := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
+ifeq (,$(wildcard $(headers)/postgres.h))
+$(error $(PG_CONFIG) leads to no server headers: install them (Debian: apt install postgresql-server-dev-15) or set PG_CONFIG)
+endif
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+-include $(DEPENDENCIES)
+
+# Objects made for another server or with other flags are stale.
+$(OBJS): build-flags
+build-flags: FORCE
+	@{ $(PG_CONFIG) --version; echo '$(headers) $(CC) $(CFLAGS) $(CPPFLAGS)'; } >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; \
+	elif echo '#include <xxhash.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1; then \
+		mv $@.new $@; \
+	else \
+		rm $@.new; \
+		echo 'xxhash.h is missing (Debian: apt install libxxhash-dev)' >&2; \
+		exit 1; \
+	fi
+
+else
+.DEFAULT_GOAL := demo
+endif
+
+# The learned room and its unit tests, compiled without the server.
+UNIT_DIR = build/unit
+UNIT_CFLAGS = -std=gnu11 -O2 -g $(WARNINGS) $(COPT) -MMD -MP
+unit_sources := $(wildcard test/unit/test_*.c)
+unit_programs := $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(unit_sources))
+learned_objects := $(patsubst src/learned/%.c,$(UNIT_DIR)/%.o,$(wildcard src/learned/*.c))
+
+unit-programs: $(unit_programs)
+
+$(UNIT_DIR)/flags: FORCE
+	@mkdir -p $(UNIT_DIR)
+	@echo '$(CC) $(UNIT_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(UNIT_CFLAGS)' >$@
+
+$(UNIT_DIR)/%.o: src/learned/%.c $(UNIT_DIR)/flags
+	$(CC) $(UNIT_CFLAGS) -Iinclude -c -o $@ $<
+
+$(UNIT_DIR)/test_%.o: test/unit/test_%.c $(UNIT_DIR)/flags
+	$(CC) $(UNIT_CFLAGS) -Iinclude -Isrc/learned -Itest/unit -c -o $@ $<
+
+$(unit_programs): %: %.o $(learned_objects)
+	$(CC) $(COPT) -o $@ $^ -lm
+
+-include $(wildcard $(UNIT_DIR)/*.d)
+
+# "+" passes the flags of this make on to those that the scripts start.
+test:
+	+@PG_CONFIG='$(PG_CONFIG)' COPT='$(COPT)' TESTS='$(TESTS)' \
+		REGRESS='$(REGRESS)' ISOLATION='$(ISOLATION)' TAP='$(TAP)' \
+		test/run-tests
+
+demo:
+	+@PG_CONFIG='$(PG_CONFIG)' demo/demo
+
+.PHONY: test demo unit-programs FORCE

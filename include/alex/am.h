@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * am.h
+ *	  The access method room: callbacks, key codec, maintenance.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * include/alex/am.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ALEX_AM_H
+#define ALEX_AM_H
+
+#include "access/amapi.h"
+#include "access/genam.h"
+#include "nodes/execnodes.h"
+
+#include "alex/memtable.h"
+#include "alex/store.h"
+
+/* Operator class support functions, see README.md */
+#define ALEX_LANE_PROC			1	/* lane(type) -> bigint */
+#define ALEX_LOW_PROC			2	/* low(argument) -> bigint */
+#define ALEX_HIGH_PROC			3	/* high(argument) -> bigint */
+#define ALEX_VALUE_PROC			4	/* value(bigint) -> type */
+#define ALEX_NPROCS				4
+#define ALEX_NSTRATEGIES		5	/* btree's */
+
+/* Settings (alexam.c) */
+extern bool alex_use_mmap;
+extern bool alex_verify_checksums;
+extern int	alex_memtable_memory;	/* kB */
+extern int	alex_memtable_entries;
+extern int	alex_max_memtables;
+extern double alex_bloom_bits;
+
+/* True once shared memory is set up, that is, if preloaded. */
+extern bool alex_preloaded(void);
+/* Raises an error with a hint unless the library is preloaded. */
+extern void alex_require_preload(void);
+
+/* Points at which tests make the server fail; nothing in ordinary builds. */
+#ifdef ALEX_FAILPOINTS
+extern void alex_failpoint(const char *name);
+#define ALEX_FAILPOINT(name)	alex_failpoint(name)
+#else
+#define ALEX_FAILPOINT(name)	((void) 0)
+#endif
+
+/*
+ * ---------------------------------------------------------------------
+ * codec.c: values to lanes and back
+ * ---------------------------------------------------------------------
+ *
+ * A lane as stored is unsigned and ascends in the index's own order: the
+ * support function's bigint with its sign bit flipped, complemented for
+ * DESC.
+ */
+typedef struct AlexCodec
+{
+	FmgrInfo   *lane;
+	FmgrInfo   *value;			/* NULL: no index-only scans */
+	Oid			collation;
+	bool		descending;
+	bool		nulls_first;
+	int16		typlen;
+	bool		typbyval;
+} AlexCodec;
+
+extern void alex_codec_init(AlexCodec *codec, Relation index);
+
+static inline uint64
+alex_codec_store(const AlexCodec *codec, int64 lane)
+{
+	uint64		key = (uint64) lane ^ (UINT64CONST(1) << 63);
+
+	return codec->descending ? ~key : key;
+}
+
+static inline int64
+alex_codec_load(const AlexCodec *codec, uint64 key)
+{
+	if (codec->descending)
+		key = ~key;
+	return (int64) (key ^ (UINT64CONST(1) << 63));
+}
+
+static inline uint64
+alex_codec_key(const AlexCodec *codec, Datum value)
+{
+	return alex_codec_store(codec, DatumGetInt64(FunctionCall1Coll(codec->lane,
+																   codec->collation,
+																   value)));
+}
+
+/* Callbacks, each in the file named after it */
+extern IndexBuildResult *alex_build(Relation heap, Relation index,
+									IndexInfo *index_info);
+extern void alex_build_empty(Relation index);
+extern char *alex_build_phase_name(int64 phase);
+extern bool alex_insert(Relation index, Datum *values, bool *isnull,
+						ItemPointer tid, Relation heap,
+						IndexUniqueCheck check_unique, bool index_unchanged,
+						IndexInfo *index_info);
+extern IndexBulkDeleteResult *alex_bulk_delete(IndexVacuumInfo *info,
+											   IndexBulkDeleteResult *stats,
+											   IndexBulkDeleteCallback callback,
+											   void *callback_state);
+extern IndexBulkDeleteResult *alex_vacuum_cleanup(IndexVacuumInfo *info,
+												  IndexBulkDeleteResult *stats);
+extern bool alex_can_return(Relation index, int attribute);
+extern void alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
+							   double loop_count, Cost *startup_cost,
+							   Cost *total_cost, Selectivity *selectivity,
+							   double *correlation, double *pages);
+extern bytea *alex_options(Datum reloptions, bool validate);
+extern bool alex_validate(Oid opclass);
+extern IndexScanDesc alex_begin_scan(Relation index, int nkeys, int norderbys);
+extern void alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
+						ScanKey orderbys, int norderbys);
+extern bool alex_get_tuple(IndexScanDesc scan, ScanDirection direction);
+extern int64 alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap);
+extern void alex_end_scan(IndexScanDesc scan);
+extern void alex_mark_position(IndexScanDesc scan);
+extern void alex_restore_position(IndexScanDesc scan);
+
+/*
+ * ---------------------------------------------------------------------
+ * maintenance: seal.c, compact.c, sweep.c
+ * ---------------------------------------------------------------------
+ *
+ * Two heavyweight page locks of the index order it: the maintenance lock
+ * (VACUUM, compaction) and the seal lock (seal, VACUUM's pass over the log).
+ * Foreground code only ever tries for them (hazard H17).
+ */
+#define ALEX_MAINTENANCE_LOCK	0	/* LockPage block numbers */
+#define ALEX_SEAL_LOCK			1
+
+/*
+ * Seals the frozen generation, if there is one, and then the active one if
+ * it has entries and "all" is set or it is over its limit.  Caller holds the
+ * seal lock.
+ */
+extern void alex_seal(Relation index, bool all);
+
+/* Should a new run of that many entries have a Bloom filter? */
+extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
+									 AlexPart part, uint64 entries);
+
+/* Tries for the seal lock and seals; for the inserter. */
+extern void alex_try_seal(Relation index);
+
+/*
+ * Merges or concatenates runs: all of them, or those that the policy finds
+ * due.  Caller holds the maintenance lock.  Returns entries dropped.
+ */
+extern uint64 alex_compact_runs(Relation index, bool all);
+
+/*
+ * Takes retired runs that no scan can follow any more out of the manifest
+ * and frees their pages.  Caller holds the maintenance lock.
+ */
+extern void alex_remove_retired(Relation index);
+
+/*
+ * Finds pages that nothing refers to, frees orphans, and enters free pages
+ * in the FSM.  Caller holds both locks.  Returns the number of free pages.
+ */
+extern BlockNumber alex_sweep(Relation index);
+
+#endif							/* ALEX_AM_H */

@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * memtable.h
+ *	  The memtable room: the shared arena, the registry of indexes whose log
+ *	  is held in it, loading and catching up from the log, appending to log
+ *	  and memtable together, and the view that a scan takes.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * include/alex/memtable.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ALEX_MEMTABLE_H
+#define ALEX_MEMTABLE_H
+
+#include "alex/store.h"
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+
+/* A generation in the arena: its entries as of "applied" in its log. */
+typedef struct AlexMemtableGeneration
+{
+	uint64		generation;		/* 0: none */
+	AlexLogPosition applied;
+	AlexTree	trees[ALEX_PARTS];
+} AlexMemtableGeneration;
+
+#define ALEX_ACTIVE				0
+#define ALEX_FROZEN				1
+
+typedef enum AlexMemtableState
+{
+	ALEX_MEMTABLE_UNLOADED,		/* must be loaded from the log before use */
+	ALEX_MEMTABLE_LOADING,		/* one backend is at it; others wait */
+	ALEX_MEMTABLE_READY
+} AlexMemtableState;
+
+/* What "content" reads while the memtable cannot be trusted. */
+#define ALEX_CONTENT_UNREADY	PG_UINT64_MAX
+
+/*
+ * One index's place in the registry, in shared memory.  The three atomics
+ * are written under the lock and may be read without it, see
+ * alex_view_take.
+ */
+typedef struct AlexMemtable
+{
+	pg_atomic_uint64 tenure;	/* number of this occupancy, never reused */
+	pg_atomic_uint64 manifest_version;
+	pg_atomic_uint64 content;	/* entries of both generations */
+	pg_atomic_uint64 last_used; /* for eviction */
+	LWLock		lock;
+	/* the rest is protected by the lock */
+	bool		occupied;
+	RelFileNodeBackend node;
+	uint64		incarnation;
+	uint64		dead_epoch;
+	AlexMemtableState state;
+	bool		in_recovery;	/* loaded on a standby: behind its log unless
+								 * compared with it */
+	bool		missed_change;	/* while loading: the loader must start again */
+	ConditionVariable loaded;
+	AlexMemtableGeneration generations[2];	/* ALEX_ACTIVE, ALEX_FROZEN */
+} AlexMemtable;
+
+/* arena.c */
+extern Size alex_arena_shmem_size(void);
+extern void alex_arena_shmem_init(void);
+extern AlexChunks *alex_arena_chunks(void);
+extern void alex_arena_usage(uint32 *total, uint32 *used);
+
+/* registry.c */
+extern Size alex_registry_shmem_size(void);
+extern void alex_registry_shmem_init(void);
+
+/*
+ * The index's memtable, entered in the registry if it was not there (another
+ * that is idle may be evicted for it); NULL when the registry has no room.
+ * *tenure tells this occupancy from later ones.
+ */
+extern AlexMemtable *alex_registry_attach(Relation index, uint64 incarnation,
+										  uint64 *tenure);
+
+/*
+ * The index's memtable with its lock held exclusively, or NULL.  Raises no
+ * error; may be called in a critical section and with buffer locks held.
+ */
+extern AlexMemtable *alex_registry_lock(Relation index);
+
+/* Notes that the memtable is in use. */
+extern void alex_registry_touch(AlexMemtable *memtable);
+
+/* Forgets what is held for a relation file, whatever incarnation. */
+extern void alex_registry_forget(Relation index);
+
+/* Frees arena memory by unloading an idle memtable; false if none could be. */
+extern bool alex_registry_evict(const AlexMemtable *not_this);
+
+/* Throws the entries away; caller holds the lock exclusively. */
+extern void alex_memtable_unload(AlexMemtable *memtable);
+/* Recomputes "content"; caller holds the lock exclusively. */
+extern void alex_memtable_publish(AlexMemtable *memtable);
+
+/*
+ * ---------------------------------------------------------------------
+ * view.c: what a scan sees
+ * ---------------------------------------------------------------------
+ */
+
+/* A manifest shared by the views that were taken of it in this backend. */
+typedef struct AlexSharedManifest
+{
+	int			references;
+	MemoryContext context;
+	AlexManifest *manifest;
+} AlexSharedManifest;
+
+/* A sorted copy of a log, for when the arena has no room. */
+typedef struct AlexPrivateLog
+{
+	int			references;
+	MemoryContext context;
+	uint64		generations[2];
+	AlexLogPosition positions[2];
+	uint64		dead_epoch;
+	uint64		incarnation;
+	AlexEntry  *entries[2][ALEX_PARTS];
+	Size		nentries[2][ALEX_PARTS];
+} AlexPrivateLog;
+
+/* What this backend knows of an index; looked up once a scan. */
+typedef struct AlexLocal
+{
+	RelFileNodeBackend node;	/* hash key */
+	int			references;
+	uint64		last_used;
+	uint64		incarnation;	/* 0: nothing known yet */
+	AlexMemtable *memtable;		/* NULL: none */
+	uint64		tenure;
+	AlexSharedManifest *manifest;
+	AlexPrivateLog *private_log;
+} AlexLocal;
+
+typedef struct AlexView
+{
+	AlexSharedManifest *shared; /* NULL: no view taken */
+	AlexManifest *manifest;		/* shared->manifest */
+	AlexPrivateLog *private_log;	/* NULL: read the shared memtable */
+	bool		memtable_empty; /* nothing in either generation */
+} AlexView;
+
+/* Takes and gives back a reference; release may be called at any time. */
+extern AlexLocal *alex_local_acquire(Relation index);
+extern void alex_local_release(AlexLocal *local);
+
+/*
+ * One consistent pair of manifest and memtable state.  Includes every entry
+ * whose insertion ended before the call.
+ */
+extern void alex_view_take(AlexLocal *local, Relation index, AlexView *view);
+extern void alex_view_release(AlexView *view);
+
+/*
+ * Reads up to max entries of one part of one generation of the view, in the
+ * direction asked for, after (or from) position "from".  Fewer than max mean
+ * the end.  Returns -1 when the generation has been sealed since: its entries
+ * are then in the runs of that generation in the current manifest.
+ */
+extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
+						   uint64 generation, AlexPart part, AlexEntry from,
+						   bool inclusive, bool forward,
+						   AlexEntry *out, int max);
+
+/* append.c */
+
+/*
+ * Appends entries to the log and puts them into the memtable.  Returns true
+ * when the generation has grown enough to be sealed.
+ */
+extern bool alex_append(Relation index, AlexLocal *local,
+						const AlexLogEntry *entries, int nentries);
+
+/*
+ * Puts entries that are being appended to the log behind position "before"
+ * into the memtable, whose lock the caller holds exclusively, as it does the
+ * log page's.  Unloads the memtable when it cannot take them; raises no
+ * error.
+ */
+extern bool alex_memtable_apply(AlexMemtable *memtable, uint64 generation,
+								const AlexLogPosition *before,
+								const AlexLogEntry *entries, int nentries);
+
+/*
+ * What the maintenance operations tell the memtable; called with the
+ * metapage locked exclusively, in a critical section, lock taken here.
+ */
+extern void alex_memtable_frozen(Relation index, const AlexManifest *manifest);
+extern void alex_memtable_installed(Relation index,
+									const AlexManifest *manifest);
+extern void alex_memtable_changed(Relation index,
+								  const AlexManifest *manifest);
+/* VACUUM marked these entries dead in a log page that it holds locked. */
+extern void alex_memtable_delete(Relation index, uint64 generation,
+								 const AlexLogEntry *entries, int nentries);
+
+/* load.c */
+
+/*
+ * Brings the index's memtable up to its log.  True: it is (or was, a moment
+ * ago) ready and complete; false: there is no room for it in the arena, or
+ * no memtable at all.  Takes no lock on entry; raises errors of the store.
+ */
+extern bool alex_memtable_load(AlexLocal *local, Relation index);
+
+/*
+ * Compares a memtable that this backend has not used before with the index's
+ * log, and unloads it when it does not match (hazard H10).
+ */
+extern void alex_memtable_verify(AlexMemtable *memtable, uint64 tenure,
+								 Relation index);
+
+/* private_log.c */
+
+/*
+ * A sorted copy of the log as it is now: "cached" with one more reference
+ * when that is still true, else a new one with one reference.  *manifest is
+ * replaced by the manifest that belongs to it.
+ */
+extern AlexPrivateLog *alex_private_log(Relation index,
+										AlexPrivateLog *cached,
+										AlexManifest **manifest);
+
+/*
+ * Reads a chain from *position on and sorts its entries, those marked dead
+ * left out, by part into arrays that are palloc'd (huge) in "context".
+ * Returns false when the chain is gone; then nothing is allocated.
+ */
+extern bool alex_log_collect(Relation index, const AlexLogChain *chain,
+							 AlexLogPosition *position, MemoryContext context,
+							 AlexEntry **entries, Size *nentries);
+extern void alex_private_log_release(AlexPrivateLog *log);
+extern int	alex_private_log_read(AlexPrivateLog *log, uint64 generation,
+								  AlexPart part, AlexEntry from,
+								  bool inclusive, bool forward,
+								  AlexEntry *out, int max);
+
+/* readers.c: non-MVCC readers of memtable entries that VACUUM waits for */
+extern Size alex_readers_shmem_size(void);
+extern void alex_readers_shmem_init(void);
+extern void alex_readers_enter(Relation index);
+extern void alex_readers_leave(void);
+/* Waits until everybody who was inside the index has left it once. */
+extern void alex_readers_wait(Relation index);
+
+#endif							/* ALEX_MEMTABLE_H */

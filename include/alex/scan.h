@@ -1,0 +1,229 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *	  Private structs of index scans: intervals made from scan keys, cursors
+ *	  over one source each, and their merge.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * include/alex/scan.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ALEX_SCAN_H
+#define ALEX_SCAN_H
+
+#include "postgres.h"
+
+#include "access/relscan.h"
+#include "access/tableam.h"
+
+#include "alex/am.h"
+
+/*
+ * Two places in the order of entries that no entry can have: TIDs have no
+ * offset 0, and no block InvalidBlockNumber.
+ */
+#define ALEX_TID_BEFORE_ALL		UINT64CONST(0)
+#define ALEX_TID_AFTER_ALL		ALEX_TID_MAX
+
+/* A batch of a cursor begins this small: most probes want one entry. */
+#define ALEX_FIRST_BATCH		4
+#define ALEX_BATCH_GROWTH		4
+
+/* A closed interval of stored keys; never empty. */
+typedef struct AlexInterval
+{
+	uint64		low;
+	uint64		high;
+} AlexInterval;
+
+/* Ascending and disjoint, once it is finished. */
+typedef struct AlexIntervalList
+{
+	AlexInterval *items;
+	int			count;
+	int			capacity;
+} AlexIntervalList;
+
+/* How arguments of one type become lanes; see alexam--1.0.sql. */
+typedef struct AlexArgumentType
+{
+	Oid			type;
+	FmgrInfo   *low;
+	FmgrInfo   *high;			/* same as low where both are function 1 */
+	struct AlexArgumentType *next;
+} AlexArgumentType;
+
+/*
+ * A cursor delivers the entries of one source in one interval and direction.
+ * It holds a batch of them, ascending in keys[] and tids[] whatever the
+ * direction.  Its place is "bound" until it is opened: entries at or after
+ * it are delivered going forward, entries before it going backward.
+ */
+typedef struct AlexCursor
+{
+	struct AlexScanRun *run;	/* NULL: a generation of the memtable */
+	uint64		generation;		/* of the memtable */
+	AlexEntry	bound;
+	bool		opened;
+	bool		finished;		/* nothing comes after the batch in hand */
+	bool		sealed;			/* finished because the generation is sealed;
+								 * its runs go on at bound */
+	int			batch_size;		/* of the next batch */
+
+	/* the batch: current entry, and how many come after it */
+	int			at;
+	int			left;
+
+	/* the leaf page in hand, of a run */
+	AlexPageReference leaf;
+	uint32		leaf_number;
+	int			leaf_entries;
+	int			leaf_edge;		/* next slot forward, or the one after the
+								 * next slot backward */
+
+	uint64		keys[ALEX_LEAF_BLOCK];
+	uint64		tids[ALEX_LEAF_BLOCK];
+} AlexCursor;
+
+/* A run that the scan may read; opened when first needed. */
+typedef struct AlexScanRun
+{
+	const AlexRun *run;
+	bool		opened;
+	AlexRunReader reader;
+	AlexCursor *cursor;			/* NULL until needed */
+} AlexScanRun;
+
+/*
+ * The runs that a generation of the view was sealed into after the view was
+ * taken.
+ */
+typedef struct AlexSealedGeneration
+{
+	struct AlexSealedGeneration *next;
+	uint64		generation;
+	int			nruns;
+	AlexScanRun runs[FLEXIBLE_ARRAY_MEMBER];
+} AlexSealedGeneration;
+
+/*
+ * Where a cursor stands in the merge.  Key and TID are complemented going
+ * backward, so that the least head always comes next.  A head that is not
+ * ready is a lower bound: of a cursor not opened yet, or the entry that was
+ * delivered last.
+ */
+typedef struct AlexMergeHead
+{
+	uint64		key;
+	uint64		tid;
+	AlexCursor *cursor;
+	bool		ready;
+} AlexMergeHead;
+
+typedef enum AlexScanPlace
+{
+	ALEX_SCAN_OUTSIDE,			/* before the first or after the last entry */
+	ALEX_SCAN_INSIDE,			/* on "current", and so are the cursors */
+	ALEX_SCAN_RESTORED			/* on "current", cursors are not */
+} AlexScanPlace;
+
+typedef struct AlexScanMark
+{
+	bool		valid;
+	int			interval;
+	AlexEntry	current;
+} AlexScanMark;
+
+typedef struct AlexScan
+{
+	IndexScanDesc scan;
+	Relation	index;
+	MemoryContext context;		/* of all that the scan holds */
+	MemoryContext scratch;		/* of what support functions leave */
+	MemoryContextCallback release;
+	AlexCodec	codec;
+
+	/* what is read */
+	AlexLocal  *local;
+	AlexView	view;
+	AlexReader	reader;
+	uint64		incarnation;	/* of reader; 0: none yet */
+	AlexScanRun *runs;			/* of the view, retired ones left out */
+	int			nruns;
+	int			runs_capacity;
+	AlexCursor *memtable_cursors[2];
+	AlexSealedGeneration *sealed;	/* in sealed_context */
+	MemoryContext sealed_context;	/* NULL until needed */
+	bool		pin_leaves;
+	bool		snapshot_is_mvcc;
+	bool		is_reader;		/* between alex_readers_enter and leave */
+
+	/* what is wanted */
+	bool		keys_are_ready;
+	bool		nulls_wanted;
+	AlexIntervalList intervals;
+	AlexIntervalList operand;	/* working space */
+	AlexIntervalList result;
+	AlexArgumentType *argument_types;
+
+	/* where the scan is */
+	AlexScanPlace place;
+	bool		forward;
+	int			interval;		/* number; NULLs count as one */
+	AlexPart	part;			/* and the interval itself */
+	uint64		low;
+	uint64		high;
+	bool		current_is_valid;	/* an entry of this interval */
+	AlexEntry	current;
+	AlexCursor *source;			/* of current */
+	AlexScanMark mark;
+	AlexMergeHead *heads;
+	int			nheads;
+	int			heads_capacity;
+
+	/* for index-only scans */
+	IndexTuple	tuple;
+	IndexTuple	null_tuple;
+	IndexFetchTableData *heap_fetch;
+	TupleTableSlot *heap_slot;
+
+	AlexEntry	entries[ALEX_LEAF_BLOCK];	/* read from the memtable */
+} AlexScan;
+
+/* Entries that two sources both delivered; see scan_merge.c. */
+extern uint64 alex_duplicates_dropped;
+
+/* scan_keys.c */
+extern void alex_scan_keys_prepare(AlexScan *state);
+
+/* cursor.c */
+extern AlexCursor *alex_cursor_create(AlexScan *state);
+extern void alex_cursor_start(AlexCursor *cursor, AlexEntry bound,
+							  int batch_size);
+extern bool alex_cursor_fill(AlexScan *state, AlexCursor *cursor);
+extern void alex_scan_run_open(AlexScan *state, AlexScanRun *run);
+extern void alex_scan_run_close(AlexScanRun *run);
+extern void alex_scan_test_snapshot(AlexScan *state);
+
+/* Moves to the cursor's next entry; false when there is none. */
+static inline bool
+alex_cursor_advance(AlexScan *state, AlexCursor *cursor)
+{
+	if (likely(cursor->left > 0))
+	{
+		cursor->left--;
+		cursor->at += state->forward ? 1 : -1;
+		return true;
+	}
+	return alex_cursor_fill(state, cursor);
+}
+
+/* scan_merge.c */
+extern void alex_merge_start(AlexScan *state, AlexEntry bound, int batch_size);
+extern bool alex_merge_next(AlexScan *state);
+extern void alex_merge_add_sealed(AlexScan *state, uint64 generation,
+								  AlexEntry bound, int batch_size);
+
+#endif							/* ALEX_SCAN_H */

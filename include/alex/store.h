@@ -1,0 +1,530 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  The store room: the pages of an index's relation file.  Metapage and
+ *	  manifest, log pages, free space, the run writer, and the one function
+ *	  that hands out sealed pages, mapped or buffered.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * include/alex/store.h
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ALEX_STORE_H
+#define ALEX_STORE_H
+
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
+#include "storage/relfilenode.h"
+#include "utils/rel.h"
+
+#include "alex/learned.h"
+
+StaticAssertDecl(BLCKSZ == ALEX_PAGE_SIZE,
+				 "alexam supports the default block size only");
+StaticAssertDecl(offsetof(PageHeaderData, pd_linp) == 24,
+				 "AlexPageHeader begins with the page header");
+
+#define ALEX_MAGIC				0x414C4558	/* "ALEX" */
+#define ALEX_FORMAT_VERSION		1
+#define ALEX_META_BLOCK			0
+
+/*
+ * An index has two key spaces, each with runs and memtable entries of its
+ * own: ordinary keys, and NULLs (whose lane is always 0).
+ */
+typedef enum AlexPart
+{
+	ALEX_PART_VALUES,
+	ALEX_PART_NULLS
+} AlexPart;
+
+#define ALEX_PARTS				2
+
+/*
+ * ---------------------------------------------------------------------
+ * Metapage and manifest
+ * ---------------------------------------------------------------------
+ */
+
+/* The pages of one generation's log; empty while head is invalid. */
+typedef struct AlexLogChain
+{
+	uint64		generation;		/* 0: there is no such generation */
+	uint64		head_stamp;
+	uint64		tail_stamp;
+	BlockNumber head;
+	BlockNumber tail;
+	uint32		npages;
+	uint32		unused;
+} AlexLogChain;
+
+/* A run, as the manifest lists it. */
+typedef struct AlexRun
+{
+	uint64		id;
+	uint64		generation;		/* the one it was sealed from; 0 if none */
+	uint64		entries;		/* dead ones included */
+	uint64		dead;			/* entries with the dead bit, as of the last
+								 * VACUUM */
+	AlexEntry	min;			/* first and last entry */
+	AlexEntry	max;
+	uint64		model_stamp;	/* model page i has stamp model_stamp + i; of
+								 * the only leaf when model_pages is 0 */
+	uint64		bloom_stamp;	/* likewise for Bloom pages */
+	FullTransactionId safexid;	/* retired runs: when scans are past it */
+	BlockNumber model_block;	/* first model page; the only leaf when
+								 * model_pages is 0 */
+	uint32		model_pages;
+	uint32		model_lines;
+	BlockNumber bloom_block;	/* first Bloom page */
+	uint32		bloom_pages;
+	uint32		bloom_blocks;	/* 512-bit blocks of the filter */
+	uint32		leaf_pages;
+	uint16		part;			/* AlexPart */
+	uint16		flags;
+	uint32		depth;			/* of the model tree; 0 without one */
+	uint32		unused;
+} AlexRun;
+
+#define ALEX_RUN_RETIRED		0x0001	/* not part of new views */
+#define ALEX_RUN_MOVED			0x0002	/* retired; its leaf pages belong to
+										 * another run now */
+
+StaticAssertDecl(sizeof(AlexLogChain) == 40, "AlexLogChain is on disk");
+StaticAssertDecl(sizeof(AlexRun) == 128, "AlexRun is on disk");
+
+/*
+ * Metapage (block 0).  Everything but the active chain's tail, page count
+ * and (once) head changes only together with manifest_version.
+ */
+typedef struct AlexMetaPage
+{
+	AlexPageHeader header;		/* stamp = incarnation, hash = 0 */
+	uint32		magic;
+	uint32		format_version;
+	uint64		incarnation;
+	uint64		manifest_version;
+	uint64		dead_epoch;		/* counts the VACUUMs that set dead bits in
+								 * log pages */
+	uint64		next_generation;
+	uint64		next_run_id;
+	uint32		flags;
+	uint32		nruns;			/* listed, retired ones included */
+	AlexLogChain active;
+	AlexLogChain frozen;
+	uint64		overflow_stamp; /* first overflow page of the manifest */
+	BlockNumber overflow;
+	uint32		noverflow;		/* overflow pages in the chain */
+	AlexRun		runs[FLEXIBLE_ARRAY_MEMBER];
+} AlexMetaPage;
+
+/* Dead bits were set in leaf pages that may not have reached the file yet. */
+#define ALEX_META_UNFLUSHED		0x00000001
+
+/* Overflow page of the manifest. */
+typedef struct AlexManifestPage
+{
+	AlexPageHeader header;
+	uint64		next_stamp;
+	BlockNumber next;
+	uint32		nruns;
+	AlexRun		runs[FLEXIBLE_ARRAY_MEMBER];
+} AlexManifestPage;
+
+#define ALEX_META_RUNS \
+	((BLCKSZ - offsetof(AlexMetaPage, runs)) / sizeof(AlexRun))
+#define ALEX_MANIFEST_RUNS \
+	((BLCKSZ - offsetof(AlexManifestPage, runs)) / sizeof(AlexRun))
+
+StaticAssertDecl(offsetof(AlexMetaPage, runs) == 200, "AlexMetaPage is on disk");
+StaticAssertDecl(offsetof(AlexManifestPage, runs) == 64,
+				 "AlexManifestPage is on disk");
+
+/* A backend-local copy of metapage and manifest, palloc'd in one piece. */
+typedef struct AlexManifest
+{
+	uint64		incarnation;
+	uint64		version;		/* manifest_version */
+	uint64		dead_epoch;
+	uint64		next_generation;
+	uint64		next_run_id;
+	uint32		flags;
+	uint32		noverflow;
+	AlexLogChain active;
+	AlexLogChain frozen;
+	int			nruns;			/* retired ones included */
+	AlexRun		runs[FLEXIBLE_ARRAY_MEMBER];
+} AlexManifest;
+
+/* meta.c */
+
+/* Fills a fresh metapage with a new incarnation; page is zeroed BLCKSZ. */
+extern void alex_meta_init(Page page);
+
+/*
+ * Raises ERRCODE_INDEX_CORRUPTED or ERRCODE_FEATURE_NOT_SUPPORTED unless the
+ * page is a metapage of this version.  Caller holds a lock on the buffer.
+ */
+extern void alex_meta_check(Relation index, Page page);
+
+/*
+ * Reads metapage and overflow pages under a share lock on the metapage.  The
+ * result is palloc'd in the current context.
+ */
+extern AlexManifest *alex_manifest_read(Relation index);
+
+/*
+ * A change of the manifest: begin locks the metapage and all overflow pages
+ * exclusively, with room for "extra" more runs; the caller edits the copy
+ * (runs may be added at the end or removed, order is kept) and commits it
+ * with one WAL record.  commit writes *manifest with version + 1.
+ *
+ * Log pages may be linked to the active chain until begin returns, but not
+ * between begin and end, which hold the metapage.
+ */
+typedef struct AlexManifestChange
+{
+	Relation	index;
+	AlexManifest *manifest;		/* edit this; has room for "extra" runs */
+	Buffer		meta;
+	int			noverflow;
+	Buffer	   *overflow;
+} AlexManifestChange;
+
+typedef enum AlexManifestOperation
+{
+	ALEX_MANIFEST_FREEZE = 1,	/* active generation becomes frozen */
+	ALEX_MANIFEST_INSTALL,		/* runs of the frozen generation come in, its
+								 * chain goes */
+	ALEX_MANIFEST_COMPACT,		/* runs replaced: new in, old retired */
+	ALEX_MANIFEST_REMOVE,		/* retired runs go; resolves conflicts */
+	ALEX_MANIFEST_VACUUM,		/* dead counts, dead epoch, flags */
+	ALEX_MANIFEST_EXTEND		/* one more overflow page */
+} AlexManifestOperation;
+
+extern void alex_manifest_change_begin(Relation index, int extra,
+									   AlexManifestChange *change);
+extern AlexRun *alex_manifest_add(AlexManifestChange *change,
+								  const AlexRun *run);
+extern void alex_manifest_delete(AlexManifestChange *change, int which);
+
+/*
+ * Writes and logs the edited manifest, in a critical section of its own, and
+ * calls "publish" (may be NULL) inside it, after the record is inserted and
+ * before any lock is released.  conflict is for ALEX_MANIFEST_REMOVE: the
+ * newest safexid of the runs that go.  "also" is one further buffer (or
+ * InvalidBuffer) that the caller holds exclusively locked; change_also is
+ * called on its page in the critical section, and its image is logged with
+ * the record (the tail that a freeze closes).  Locks stay held.
+ */
+extern void alex_manifest_change_commit(AlexManifestChange *change,
+										AlexManifestOperation operation,
+										FullTransactionId conflict,
+										Buffer also,
+										void (*change_also) (Page page),
+										void (*publish) (AlexManifestChange *change,
+														 void *context),
+										void *context);
+/* Releases the locks, committed or not. */
+extern void alex_manifest_change_end(AlexManifestChange *change);
+
+/*
+ * ---------------------------------------------------------------------
+ * space.c: finding, claiming and freeing pages
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * A page that nobody uses: from the FSM, claimed under a conditional
+ * exclusive lock, or new at the end of the file.  Returned pinned and
+ * exclusively locked; the caller must initialise, stamp and log it before it
+ * lets the lock go.
+ */
+extern Buffer alex_space_claim(Relation index, BufferAccessStrategy strategy);
+
+/*
+ * npages new, zeroed, contiguous pages at the end of the file; returns the
+ * first block.  They are not locked.
+ */
+extern BlockNumber alex_space_extend(Relation index, uint32 npages,
+									 BufferAccessStrategy strategy);
+
+typedef struct AlexPagePointer
+{
+	uint64		stamp;
+	BlockNumber block;
+} AlexPagePointer;
+
+/*
+ * Stamps pages free and enters them in the FSM.  A page that does not carry
+ * the stamp is left alone.  Nobody may be able to reach the pages any more.
+ */
+extern void alex_space_free(Relation index, const AlexPagePointer *pages,
+							int npages);
+
+/* A random 64-bit number, never 0. */
+extern uint64 alex_new_stamp(void);
+
+/* Initialises page header fields of any kind of page; zeroes the rest. */
+extern void alex_page_init(Page page, uint16 kind, uint64 stamp);
+
+/*
+ * ---------------------------------------------------------------------
+ * log.c: log pages
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexLogEntry
+{
+	uint64		key;
+	uint64		tid;			/* and flags in the upper bits */
+} AlexLogEntry;
+
+#define ALEX_LOG_NULL			(UINT64CONST(1) << 63)	/* a NULL key */
+#define ALEX_LOG_DEAD			(UINT64CONST(1) << 62)	/* removed by VACUUM */
+#define ALEX_LOG_TID(entry)		((entry)->tid & ALEX_TID_MAX)
+#define ALEX_LOG_PART(entry) \
+	(((entry)->tid & ALEX_LOG_NULL) ? ALEX_PART_NULLS : ALEX_PART_VALUES)
+
+typedef struct AlexLogPage
+{
+	AlexPageHeader header;		/* hash = 0 */
+	uint64		incarnation;
+	uint64		generation;
+	uint64		next_stamp;
+	BlockNumber next;			/* InvalidBlockNumber at the tail */
+	uint16		count;
+	uint16		flags;
+	uint32		number;			/* of the page in its chain, from 1 */
+	uint32		unused;
+	AlexLogEntry entries[FLEXIBLE_ARRAY_MEMBER];
+} AlexLogPage;
+
+#define ALEX_LOG_CLOSED			0x0001	/* frozen: nothing is added any more */
+
+StaticAssertDecl(sizeof(AlexLogEntry) == 16, "AlexLogEntry is on disk");
+StaticAssertDecl(offsetof(AlexLogPage, entries) == 88, "AlexLogPage is on disk");
+
+#define ALEX_LOG_PAGE_ENTRIES \
+	((BLCKSZ - offsetof(AlexLogPage, entries)) / sizeof(AlexLogEntry))
+
+/* How far into a generation's chain somebody has read. */
+typedef struct AlexLogPosition
+{
+	uint64		stamp;			/* page; 0: nothing read yet */
+	BlockNumber block;
+	uint32		number;			/* of the page in its chain */
+	uint32		count;			/* entries of that page */
+	uint32		unused;
+} AlexLogPosition;
+
+/* Entries of the chain up to a position; all pages but the last are full. */
+static inline uint64
+alex_log_entries_before(const AlexLogPosition *position)
+{
+	return position->number == 0 ? 0 :
+		(uint64) (position->number - 1) * ALEX_LOG_PAGE_ENTRIES + position->count;
+}
+
+/* Entries of a chain, dead ones included; looks at its tail page. */
+extern uint64 alex_log_count(Relation index, const AlexLogChain *chain);
+
+/*
+ * True if the buffer's page is the log page with that stamp.  Caller holds a
+ * lock on the buffer.
+ */
+extern bool alex_log_page_is(Page page, uint64 stamp);
+
+/* Puts n entries on a log page and keeps pd_lower true; for append and redo. */
+extern void alex_log_page_add(Page page, const AlexLogEntry *entries, int n);
+
+extern void alex_log_page_init(Page page, uint64 stamp, uint64 incarnation,
+							   uint64 generation, uint32 number);
+
+/*
+ * Locks the tail page of the active generation exclusively and returns it,
+ * with room for at least one entry; makes and links a new log page when the
+ * tail is full or the chain is empty.  "hint" (may be invalid) is where the
+ * caller thinks the tail is.  *linked is set to the chain's new number of
+ * pages if a page was added, else to 0.
+ */
+extern Buffer alex_log_lock_tail(Relation index, AlexLogPosition hint,
+								 uint32 *linked);
+
+/*
+ * Reads the entries of a chain that come after *position, in order, calling
+ * "take" for each page's new entries (the page is share-locked: copy and
+ * return).  Moves *position on.  Returns false when the chain turned out to
+ * be gone (its pages freed by a seal): the caller looks at the manifest
+ * again.
+ */
+typedef void (*AlexLogTake) (const AlexLogEntry *entries, int n,
+							 void *context);
+extern bool alex_log_read(Relation index, const AlexLogChain *chain,
+						  AlexLogPosition *position, AlexLogTake take,
+						  void *context);
+
+/*
+ * The pages of a chain that nobody can free or extend meanwhile, palloc'd.
+ * Raises ERRCODE_INDEX_CORRUPTED when the chain is broken.
+ */
+extern AlexPagePointer *alex_log_pages(Relation index,
+									   const AlexLogChain *chain,
+									   int *npages);
+
+/*
+ * ---------------------------------------------------------------------
+ * mapping.c: read-only mappings of the relation's segment files
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexMapping
+{
+	RelFileNode node;
+	uint64		incarnation;
+	Oid			relid;
+	int			references;
+	bool		stale;
+	int			nsegments;		/* length of segments[] */
+	char	  **segments;		/* base address of each segment or NULL */
+} AlexMapping;
+
+/*
+ * The mapping of the relation's main fork, with one reference taken; NULL
+ * when the relation cannot be mapped (temporary, alexam.use_mmap off).
+ * Release gives the reference back; may be called at any time, also while
+ * memory contexts are reset.
+ */
+extern AlexMapping *alex_mapping_acquire(Relation index, uint64 incarnation);
+extern void alex_mapping_release(AlexMapping *mapping);
+
+/* Maps the segment of that block; NULL when the file is not there. */
+extern char *alex_mapping_segment(AlexMapping *mapping, uint32 segment);
+
+/* Address of a block, which must lie within the file; NULL as above. */
+static inline const char *
+alex_mapping_page(AlexMapping *mapping, BlockNumber block)
+{
+	uint32		segment = block / RELSEG_SIZE;
+	char	   *base;
+
+	if (likely(segment < mapping->nsegments && mapping->segments[segment] != NULL))
+		base = mapping->segments[segment];
+	else
+		base = alex_mapping_segment(mapping, segment);
+	return base == NULL ? NULL : base + (Size) (block % RELSEG_SIZE) * BLCKSZ;
+}
+
+extern void alex_mapping_init(void);	/* at backend's first use: callbacks */
+
+/*
+ * ---------------------------------------------------------------------
+ * reader.c: sealed pages, mapped or buffered
+ * ---------------------------------------------------------------------
+ */
+
+/* Who reads, and how; lives as long as a scan or a maintenance step. */
+typedef struct AlexReader
+{
+	Relation	index;
+	AlexMapping *mapping;		/* NULL: through the buffer manager */
+	BufferAccessStrategy strategy;
+} AlexReader;
+
+/* A sealed page in hand. */
+typedef struct AlexPageReference
+{
+	const char *page;			/* NULL: none */
+	Buffer		buffer;			/* pinned, or InvalidBuffer when mapped */
+} AlexPageReference;
+
+#define ALEX_PAGE_REFERENCE_NONE	{NULL, InvalidBuffer}
+
+/* Takes a mapping reference where the relation can be mapped. */
+extern void alex_reader_init(AlexReader *reader, Relation index,
+							 uint64 incarnation);
+extern void alex_reader_end(AlexReader *reader);
+
+/*
+ * The same for a reader that lives in the current memory context, so that an
+ * error cannot leave its mapping referenced.
+ */
+extern AlexReader *alex_reader_open(Relation index, uint64 incarnation);
+extern void alex_reader_close(AlexReader *reader);
+
+/*
+ * Hands out the sealed page at "block" that carries "stamp".  Mapped unless
+ * "pinned" is asked for or the mapping does not have it; a buffered page is
+ * pinned (dead bits cannot change while it is), not locked.  Whatever
+ * *reference held before is released.  Raises ERRCODE_INDEX_CORRUPTED when
+ * the page is not what was wanted even in the buffer manager.  "run" is for
+ * the message.
+ */
+extern void alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
+						   uint16 kind, uint64 run, bool pinned,
+						   AlexPageReference *reference);
+
+static inline void
+alex_page_close(AlexPageReference *reference)
+{
+	if (BufferIsValid(reference->buffer))
+		ReleaseBuffer(reference->buffer);
+	reference->buffer = InvalidBuffer;
+	reference->page = NULL;
+}
+
+/* Model tree of a run, opened for lookups. */
+typedef struct AlexRunReader
+{
+	AlexReader *reader;
+	const AlexRun *run;
+	AlexModelSource source;
+	AlexPageReference pages[2]; /* of get_page, in turn */
+	int			turn;
+} AlexRunReader;
+
+extern void alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
+						  const AlexRun *run);
+extern void alex_run_close(AlexRunReader *run_reader);
+
+/* Number of the leaf that holds the first entry >= (key, tid), or the one
+ * before it. */
+extern uint32 alex_run_find(AlexRunReader *run_reader, uint64 key, uint64 tid);
+extern void alex_run_fence(AlexRunReader *run_reader, uint32 number,
+						   AlexFence *fence);
+
+/* False when the Bloom filter proves that the key is not in the run. */
+extern bool alex_run_may_contain(AlexRunReader *run_reader, uint64 key);
+
+/* Shared table of stamps whose pages were verified; see reader.c. */
+extern Size alex_verified_shmem_size(void);
+extern void alex_verified_shmem_init(void);
+
+/*
+ * ---------------------------------------------------------------------
+ * run_writer.c: writing a run
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexRunWriter AlexRunWriter;
+
+/*
+ * Entries must be added in order.  finish writes model and Bloom pages,
+ * flushes every page of the run to the operating system and describes the
+ * run (id, generation and safexid are left to the caller).  A writer that is
+ * given up (error) leaves orphan pages for VACUUM to find.  Memory is in the
+ * context current at begin.  "bloom" allows a Bloom filter, built if it pays.
+ */
+extern AlexRunWriter *alex_run_writer_begin(Relation index, AlexPart part,
+											uint64 expected_entries,
+											bool bloom);
+extern void alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid);
+extern uint64 alex_run_writer_entries(AlexRunWriter *writer);
+/* Takes over a whole leaf page of another run as it is. */
+extern void alex_run_writer_adopt(AlexRunWriter *writer,
+								  const AlexFence *fence);
+extern void alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run);
+
+#endif							/* ALEX_STORE_H */

@@ -1,0 +1,179 @@
+/*-------------------------------------------------------------------------
+ *
+ * alexam.c
+ *	  Loading the library: settings, shared memory, the resource manager.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/alexam.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+
+#include "alex/am.h"
+#include "alex/memtable.h"
+#include "alex/wal.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+bool		alex_use_mmap = true;
+bool		alex_verify_checksums = true;
+int			alex_memtable_memory = 64 * 1024;
+int			alex_memtable_entries = 500000;
+int			alex_max_memtables = 1024;
+double		alex_bloom_bits = 11.0;
+
+static bool preloaded = false;
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+static void
+request_shared_memory(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+
+	RequestAddinShmemSpace(alex_arena_shmem_size());
+	RequestAddinShmemSpace(alex_registry_shmem_size());
+	RequestAddinShmemSpace(alex_readers_shmem_size());
+	RequestAddinShmemSpace(alex_verified_shmem_size());
+}
+
+static void
+start_shared_memory(void)
+{
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	alex_arena_shmem_init();
+	alex_registry_shmem_init();
+	alex_readers_shmem_init();
+	alex_verified_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+bool
+alex_preloaded(void)
+{
+	return preloaded;
+}
+
+void
+alex_require_preload(void)
+{
+	if (!preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("alexam must be loaded via shared_preload_libraries"),
+				 errhint("Add alexam to shared_preload_libraries and restart the server.")));
+}
+
+#ifdef ALEX_FAILPOINTS
+
+static char *failpoint = NULL;
+
+/*
+ * alexam.failpoint is "name" (an error is raised there) or "name!" (the
+ * server panics there, as in a crash).
+ */
+void
+alex_failpoint(const char *name)
+{
+	size_t		length = strlen(name);
+
+	if (failpoint == NULL || strncmp(failpoint, name, length) != 0)
+		return;
+	if (failpoint[length] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("failpoint \"%s\" reached", name)));
+	if (failpoint[length] == '!')
+		ereport(PANIC,
+				(errmsg("failpoint \"%s\" reached", name)));
+}
+#endif
+
+static void
+define_settings(void)
+{
+	DefineCustomBoolVariable("alexam.use_mmap",
+							 "Reads sealed index pages through memory mappings.",
+							 "If off, all index pages are read through shared buffers.",
+							 &alex_use_mmap, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("alexam.verify_checksums",
+							 "Verifies the checksum of each sealed page when it is first read.",
+							 NULL,
+							 &alex_verify_checksums, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.memtable_memory",
+							"Shared memory for the entries of all alex indexes that are not in a run yet.",
+							NULL,
+							&alex_memtable_memory, 64 * 1024,
+							1024, MAX_KILOBYTES,
+							PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.memtable_entries",
+							"Number of new entries after which an index's log is sealed into a run.",
+							NULL,
+							&alex_memtable_entries, 500000,
+							100, 100000000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.max_memtables",
+							"Number of indexes whose memtables can be in shared memory at a time.",
+							NULL,
+							&alex_max_memtables, 1024,
+							8, 100000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomRealVariable("alexam.bloom_bits",
+							 "Bits per key of the Bloom filters of new runs.",
+							 "Zero means that no Bloom filters are built.",
+							 &alex_bloom_bits, 11.0, 0.0, 32.0,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+#ifdef ALEX_FAILPOINTS
+	DefineCustomStringVariable("alexam.failpoint",
+							   "Point at which this session fails, for tests.",
+							   NULL,
+							   &failpoint, "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+#endif
+
+	MarkGUCPrefixReserved("alexam");
+}
+
+/*
+ * Without preloading there is neither shared memory nor a resource manager.
+ * The library then loads all the same, so that DROP INDEX and DROP EXTENSION
+ * work; whatever touches an index raises an error with a hint.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	define_settings();
+	alex_wal_register();
+
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+	preloaded = true;
+}

@@ -1,0 +1,319 @@
+/*-------------------------------------------------------------------------
+ *
+ * cursor.c
+ *	  Cursors of a scan: over a run, and over a generation of the memtable.
+ *
+ * Both kinds read a batch at a time.  The first batch is small, because
+ * most probes want one entry; later ones grow, because unpacking many
+ * entries at once is far cheaper for each of them.
+ *
+ * A cursor moves off its leaf page only when its caller has come back for
+ * the entry after the last one of the batch.  Where leaf pages are pinned,
+ * the page of the entry that the executor is looking at therefore is, which
+ * keeps VACUUM from removing the heap tuple meanwhile.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/am/cursor.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "alex/scan.h"
+
+AlexCursor *
+alex_cursor_create(AlexScan *state)
+{
+	return MemoryContextAllocZero(state->context, sizeof(AlexCursor));
+}
+
+/*
+ * Makes the cursor begin at "bound".  A leaf page in hand is kept, for the
+ * next interval may well be on it, too.
+ */
+void
+alex_cursor_start(AlexCursor *cursor, AlexEntry bound, int batch_size)
+{
+	cursor->bound = bound;
+	cursor->opened = false;
+	cursor->finished = false;
+	cursor->sealed = false;
+	cursor->batch_size = batch_size;
+	cursor->left = 0;
+}
+
+void
+alex_scan_run_open(AlexScan *state, AlexScanRun *run)
+{
+	if (run->opened)
+		return;
+	alex_run_open(&run->reader, &state->reader, run->run);
+	run->opened = true;
+}
+
+void
+alex_scan_run_close(AlexScanRun *run)
+{
+	if (run->cursor != NULL)
+		alex_page_close(&run->cursor->leaf);
+	if (run->opened)
+		alex_run_close(&run->reader);
+	run->opened = false;
+}
+
+/*
+ * What a vacuum or a compaction took out of the log, or out of the manifest
+ * together with its page, left no page behind that this scan would come
+ * across, but they did change the metapage.
+ */
+void
+alex_scan_test_snapshot(AlexScan *state)
+{
+	Buffer		buffer;
+
+	if (!OldSnapshotThresholdActive())
+		return;
+	buffer = ReadBuffer(state->index, ALEX_META_BLOCK);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	TestForOldSnapshot(state->scan->xs_snapshot, state->index,
+					   BufferGetPage(buffer));
+	UnlockReleaseBuffer(buffer);
+}
+
+static void
+open_leaf(AlexScan *state, AlexCursor *cursor, uint32 number,
+		  const AlexFence *fence)
+{
+	alex_page_open(&state->reader, fence->block, fence->stamp, ALEX_PAGE_LEAF,
+				   cursor->run->run->id, state->pin_leaves, &cursor->leaf);
+	TestForOldSnapshot(state->scan->xs_snapshot, state->index,
+					   (Page) cursor->leaf.page);
+	cursor->leaf_number = number;
+	cursor->leaf_entries = alex_leaf_count(cursor->leaf.page);
+}
+
+/*
+ * Opens the cursor's run at its bound.  That may turn out to lie at an edge
+ * of the leaf, with nothing to deliver from it.
+ */
+static void
+open_run(AlexScan *state, AlexCursor *cursor)
+{
+	AlexScanRun *run = cursor->run;
+	AlexEntry	bound = cursor->bound;
+	AlexFence	fence;
+	uint32		number;
+
+	alex_scan_run_open(state, run);
+	number = alex_run_find(&run->reader, bound.key, bound.tid);
+	alex_run_fence(&run->reader, number, &fence);
+	open_leaf(state, cursor, number, &fence);
+	cursor->leaf_edge = alex_leaf_search(cursor->leaf.page,
+										 bound.key, bound.tid);
+	cursor->opened = true;
+}
+
+/* False when there is no further leaf in the interval. */
+static bool
+next_leaf(AlexScan *state, AlexCursor *cursor)
+{
+	AlexScanRun *run = cursor->run;
+	AlexFence	fence;
+
+	if (state->forward)
+	{
+		if (cursor->leaf_number + 1 >= run->run->leaf_pages)
+			return false;
+		alex_run_fence(&run->reader, cursor->leaf_number + 1, &fence);
+		if (fence.key > state->high)
+			return false;
+		open_leaf(state, cursor, cursor->leaf_number + 1, &fence);
+		cursor->leaf_edge = 0;
+	}
+	else
+	{
+		if (cursor->leaf_number == 0)
+			return false;
+		alex_run_fence(&run->reader, cursor->leaf_number - 1, &fence);
+		open_leaf(state, cursor, cursor->leaf_number - 1, &fence);
+		cursor->leaf_edge = cursor->leaf_entries;
+	}
+	return true;
+}
+
+/*
+ * Unpacks the next entries of a run and returns their number; *first_slot is
+ * where they are on the leaf page.  Sets finished when there are none.
+ */
+static int
+load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
+{
+	int			first;
+	int			count;
+
+	if (!cursor->opened)
+		open_run(state, cursor);
+	if (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) &&
+		!next_leaf(state, cursor))
+	{
+		cursor->finished = true;
+		return 0;
+	}
+
+	if (state->forward)
+	{
+		first = cursor->leaf_edge;
+		count = Min(cursor->leaf_entries - first, cursor->batch_size);
+		cursor->leaf_edge = first + count;
+	}
+	else
+	{
+		count = Min(cursor->leaf_edge, cursor->batch_size);
+		first = cursor->leaf_edge - count;
+		cursor->leaf_edge = first;
+	}
+	alex_leaf_unpack(cursor->leaf.page, first, count,
+					 cursor->keys, cursor->tids);
+	*first_slot = first;
+	return count;
+}
+
+/*
+ * Reads the next entries of a memtable generation, likewise.  When it has
+ * been sealed, sets sealed, too.
+ *
+ * Nothing pins a memtable entry.  Whoever looks at heap tuples with a
+ * snapshot that does not tell a reused TID from the old one announces it.
+ */
+static int
+load_from_memtable(AlexScan *state, AlexCursor *cursor)
+{
+	AlexEntry  *entries = state->entries;
+	int			count;
+
+	if (!state->snapshot_is_mvcc && !state->is_reader)
+	{
+		alex_readers_enter(state->index);
+		state->is_reader = true;
+	}
+	count = alex_view_read(state->local, state->index, &state->view,
+						   cursor->generation, state->part, cursor->bound,
+						   state->forward, state->forward,
+						   entries, cursor->batch_size);
+	if (count < 0)
+	{
+		cursor->sealed = true;
+		cursor->finished = true;
+		return 0;
+	}
+	alex_scan_test_snapshot(state);
+	if (count < cursor->batch_size)
+		cursor->finished = true;
+	for (int i = 0; i < count; i++)
+	{
+		int			at = state->forward ? i : count - 1 - i;
+
+		cursor->keys[at] = entries[i].key;
+		cursor->tids[at] = entries[i].tid;
+	}
+	if (count > 0)
+	{
+		cursor->bound = entries[count - 1];
+		if (state->forward)
+			cursor->bound.tid++;
+	}
+	return count;
+}
+
+/* How many of the sorted keys are less than, or (inclusive) equal to, key. */
+static int
+count_keys(const uint64 *keys, int count, uint64 key, bool inclusive)
+{
+	int			low = 0;
+
+	while (count > 0)
+	{
+		int			half = count / 2;
+
+		if (keys[low + half] < key || (inclusive && keys[low + half] == key))
+		{
+			low += half + 1;
+			count -= half + 1;
+		}
+		else
+			count = half;
+	}
+	return low;
+}
+
+/* Closes the gaps that dead entries leave in [begin, *end) of the batch. */
+static void
+drop_dead(AlexCursor *cursor, int first_slot, int begin, int *end)
+{
+	int			live = begin;
+
+	for (int i = begin; i < *end; i++)
+	{
+		if (alex_leaf_is_dead(cursor->leaf.page, first_slot + i))
+			continue;
+		cursor->keys[live] = cursor->keys[i];
+		cursor->tids[live] = cursor->tids[i];
+		live++;
+	}
+	*end = live;
+}
+
+/*
+ * Loads the next batch that has a live entry in the interval and moves to its
+ * first entry.  Returns false, holding no page any more, if there is none.
+ */
+bool
+alex_cursor_fill(AlexScan *state, AlexCursor *cursor)
+{
+	while (!cursor->finished)
+	{
+		int			first_slot = 0;
+		int			begin = 0;
+		int			end;
+
+		if (cursor->run != NULL)
+			end = load_from_run(state, cursor, &first_slot);
+		else
+			end = load_from_memtable(state, cursor);
+		if (end == 0)
+			break;
+		if (cursor->batch_size < ALEX_LEAF_BLOCK)
+			cursor->batch_size = Min(cursor->batch_size * ALEX_BATCH_GROWTH,
+									 ALEX_LEAF_BLOCK);
+
+		if (state->forward && cursor->keys[end - 1] > state->high)
+		{
+			end = count_keys(cursor->keys, end, state->high, true);
+			cursor->finished = true;
+		}
+		else if (!state->forward && cursor->keys[0] < state->low)
+		{
+			begin = count_keys(cursor->keys, end, state->low, false);
+			cursor->finished = true;
+		}
+		if (cursor->run != NULL && alex_leaf_dead_count(cursor->leaf.page) > 0)
+			drop_dead(cursor, first_slot, begin, &end);
+
+		if (begin < end)
+		{
+			cursor->at = state->forward ? begin : end - 1;
+			cursor->left = end - begin - 1;
+			return true;
+		}
+		CHECK_FOR_INTERRUPTS();
+	}
+	cursor->finished = true;
+	alex_page_close(&cursor->leaf);
+	return false;
+}

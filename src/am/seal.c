@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * seal.c
+ *	  Turning a generation of the log into runs.
+ *
+ * A seal has three steps, each a valid state of the index by itself:
+ *
+ * 1. Freeze: in one WAL record the active chain becomes the frozen one, its
+ *	  tail is closed, and a new, empty generation begins.
+ * 2. The frozen chain's entries, those marked dead left out, are sorted and
+ *	  written as runs that nobody knows of yet.
+ * 3. Install: in one WAL record the runs enter the manifest and the frozen
+ *	  chain leaves it.  Then the chain's pages are freed.
+ *
+ * After a crash between 1 and 3 the frozen chain is still read, and the next
+ * seal begins by finishing it; pages written in vain are found by VACUUM.
+ *
+ * The entries are read from the log, not from the memtable: the log is what
+ * is true, and sorting costs little beside packing and writing.
+ *
+ * The seal lock keeps VACUUM from marking entries of the frozen chain dead
+ * between steps 2 and 3, which the run would bring back to life.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/am/seal.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+
+#include "alex/am.h"
+
+/* At most the values in two runs, and the NULLs. */
+#define MAX_SEALED_RUNS			3
+
+/* With more live runs than this, inserters compact. */
+#define MAX_LIVE_RUNS			32
+/* With more in the manifest, they do not seal; it has room for more. */
+#define MAX_LISTED_RUNS			1024
+
+static void
+publish_freeze(AlexManifestChange *change, void *context)
+{
+	alex_memtable_frozen(change->index, change->manifest);
+}
+
+static void
+publish_install(AlexManifestChange *change, void *context)
+{
+	alex_memtable_installed(change->index, change->manifest);
+}
+
+static void
+close_tail(Page page)
+{
+	((AlexLogPage *) page)->flags |= ALEX_LOG_CLOSED;
+}
+
+/* Freezes the active generation, if it has any entries. */
+static void
+freeze(Relation index)
+{
+	AlexManifestChange change;
+	AlexManifest *manifest;
+	Buffer		tail;
+
+	alex_manifest_change_begin(index, 0, &change);
+	manifest = change.manifest;
+	Assert(manifest->frozen.generation == 0);
+
+	if (BlockNumberIsValid(manifest->active.tail))
+	{
+		/* appends that hold the tail now still belong to this generation */
+		tail = ReadBuffer(index, manifest->active.tail);
+		LockBuffer(tail, BUFFER_LOCK_EXCLUSIVE);
+
+		manifest->frozen = manifest->active;
+		memset(&manifest->active, 0, sizeof(AlexLogChain));
+		manifest->active.generation = manifest->next_generation++;
+		manifest->active.head = InvalidBlockNumber;
+		manifest->active.tail = InvalidBlockNumber;
+		alex_manifest_change_commit(&change, ALEX_MANIFEST_FREEZE,
+									InvalidFullTransactionId, tail,
+									close_tail, publish_freeze, NULL);
+		UnlockReleaseBuffer(tail);
+	}
+	alex_manifest_change_end(&change);
+}
+
+/*
+ * A Bloom filter keeps probes away from a small run.  For the largest run of
+ * all it would cost the most and save the least: most keys that are looked
+ * for are there.
+ */
+bool
+alex_is_bloom_worthwhile(const AlexManifest *manifest, AlexPart part,
+						 uint64 entries)
+{
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		if (run->part == part && (run->flags & ALEX_RUN_RETIRED) == 0 &&
+			run->entries > entries)
+			return true;
+	}
+	return false;
+}
+
+/* Writes sorted entries as a run, if there are any. */
+static void
+write_run(Relation index, const AlexManifest *manifest, AlexPart part,
+		  const AlexEntry *entries, Size nentries, AlexRun *runs, int *nruns)
+{
+	AlexRunWriter *writer;
+	bool		bloom = alex_is_bloom_worthwhile(manifest, part, nentries);
+
+	if (nentries == 0)
+		return;
+
+	writer = alex_run_writer_begin(index, part, nentries, bloom);
+	for (Size i = 0; i < nentries; i++)
+		alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+	alex_run_writer_finish(writer, &runs[*nruns]);
+	runs[*nruns].generation = manifest->frozen.generation;
+	(*nruns)++;
+}
+
+/*
+ * Where to cut the sorted values in two.  The entries above every listed
+ * run's highest key are worth a run of their own when they are the most: then
+ * keys mostly ascend, and a few late arrivals must not keep that run from
+ * being concatenated with its predecessor.
+ */
+static Size
+find_cut(const AlexManifest *manifest, const AlexEntry *entries,
+		 Size nentries)
+{
+	Size		low = 0;
+	Size		high = nentries;
+	uint64		highest = 0;
+	bool		found = false;
+
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		if (run->part == ALEX_PART_VALUES &&
+			(run->flags & ALEX_RUN_RETIRED) == 0)
+		{
+			highest = Max(highest, run->max.key);
+			found = true;
+		}
+	}
+	if (!found)
+		return 0;
+
+	while (low < high)
+	{
+		Size		middle = low + (high - low) / 2;
+
+		if (entries[middle].key <= highest)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low <= nentries / 2 ? low : 0;
+}
+
+/* Enters the runs in the manifest in place of the frozen chain. */
+static void
+install(Relation index, uint64 generation, const AlexRun *runs, int nruns)
+{
+	AlexManifestChange change;
+
+	alex_manifest_change_begin(index, nruns, &change);
+	if (change.manifest->frozen.generation != generation)
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("generation " UINT64_FORMAT " of index \"%s\" was sealed twice",
+						generation, RelationGetRelationName(index))));
+	for (int i = 0; i < nruns; i++)
+		alex_manifest_add(&change, &runs[i]);
+	memset(&change.manifest->frozen, 0, sizeof(AlexLogChain));
+	change.manifest->frozen.head = InvalidBlockNumber;
+	change.manifest->frozen.tail = InvalidBlockNumber;
+	alex_manifest_change_commit(&change, ALEX_MANIFEST_INSTALL,
+								InvalidFullTransactionId, InvalidBuffer,
+								NULL, publish_install, NULL);
+	alex_manifest_change_end(&change);
+}
+
+/* Steps 2 and 3. */
+static void
+seal_frozen(Relation index, const AlexManifest *manifest)
+{
+	AlexLogPosition position = {0};
+	AlexEntry  *entries[ALEX_PARTS];
+	Size		nentries[ALEX_PARTS];
+	AlexRun		runs[MAX_SEALED_RUNS];
+	int			nruns = 0;
+	Size		cut;
+	uint64		generation = manifest->frozen.generation;
+	AlexPagePointer *pages;
+	int			npages;
+
+	if (!alex_log_collect(index, &manifest->frozen, &position,
+						  CurrentMemoryContext, entries, nentries))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("log of index \"%s\" is damaged",
+						RelationGetRelationName(index)),
+				 errdetail("The chain of generation " UINT64_FORMAT " breaks off.",
+						   generation),
+				 errhint("Please REINDEX it.")));
+
+	cut = find_cut(manifest, entries[ALEX_PART_VALUES],
+				   nentries[ALEX_PART_VALUES]);
+	write_run(index, manifest, ALEX_PART_VALUES, entries[ALEX_PART_VALUES],
+			  cut, runs, &nruns);
+	write_run(index, manifest, ALEX_PART_VALUES,
+			  entries[ALEX_PART_VALUES] + cut,
+			  nentries[ALEX_PART_VALUES] - cut, runs, &nruns);
+	write_run(index, manifest, ALEX_PART_NULLS, entries[ALEX_PART_NULLS],
+			  nentries[ALEX_PART_NULLS], runs, &nruns);
+
+	ALEX_FAILPOINT("seal-before-install");
+	pages = alex_log_pages(index, &manifest->frozen, &npages);
+	install(index, generation, runs, nruns);
+	ALEX_FAILPOINT("seal-after-install");
+	alex_space_free(index, pages, npages);
+}
+
+void
+alex_seal(Relation index, bool all)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "alexam seal",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	AlexManifest *manifest = alex_manifest_read(index);
+
+	if (manifest->frozen.generation != 0)
+	{
+		seal_frozen(index, manifest);
+		manifest = alex_manifest_read(index);
+	}
+
+	if (all ||
+		alex_log_count(index, &manifest->active) >= alex_memtable_entries)
+	{
+		freeze(index);
+		ALEX_FAILPOINT("seal-after-freeze");
+		manifest = alex_manifest_read(index);
+		if (manifest->frozen.generation != 0)
+			seal_frozen(index, manifest);
+	}
+
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+}
+
+/* Runs that a new view would have to look at, and all that are listed. */
+static void
+count_runs(Relation index, int *live, int *listed)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+
+	*live = 0;
+	*listed = manifest->nruns;
+	for (int i = 0; i < manifest->nruns; i++)
+		if ((manifest->runs[i].flags & ALEX_RUN_RETIRED) == 0)
+			(*live)++;
+	pfree(manifest);
+}
+
+/*
+ * An inserter that seals also compacts when too many runs have come
+ * together, if nobody else does, and lets the log grow when the manifest has
+ * no room for more: a snapshot that keeps retired runs listed must not make
+ * inserts fail.
+ */
+void
+alex_try_seal(Relation index)
+{
+	int			live;
+	int			listed;
+
+	if (!ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
+		return;
+	count_runs(index, &live, &listed);
+	if (listed < MAX_LISTED_RUNS)
+		alex_seal(index, false);
+	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
+
+	if (live >= MAX_LIVE_RUNS &&
+		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
+	{
+		alex_remove_retired(index);
+		if (listed < MAX_LISTED_RUNS)
+			alex_compact_runs(index, false);
+		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
+	}
+}

@@ -1,0 +1,298 @@
+/*-------------------------------------------------------------------------
+ *
+ * sorter.c
+ *	  Sorting the entries of a build within maintenance_work_mem.
+ *
+ * Entries are collected in memory and radix-sorted; when memory is full the
+ * sorted chunk goes to a temporary file, and at the end the chunks are
+ * merged.  Input that comes in order (an append-only table's timestamps) is
+ * found out by one comparison an entry and is not sorted at all.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/am/sorter.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/tablespace.h"
+#include "miscadmin.h"
+#include "storage/buffile.h"
+#include "utils/memutils.h"
+
+#include "alex/sorter.h"
+
+/* Entries that a merge reads from a chunk at a time. */
+#define CHUNK_BUFFER_ENTRIES	4096
+
+/* A sorted chunk in the temporary file, while merging. */
+typedef struct AlexSortedChunk
+{
+	int			file_number;	/* where its next entry is in the file */
+	off_t		file_offset;
+	uint64		remaining;		/* entries not yet in the buffer */
+	AlexEntry  *buffer;
+	int			next;
+	int			count;
+} AlexSortedChunk;
+
+struct AlexSorter
+{
+	MemoryContext context;
+	AlexEntry  *entries;
+	AlexEntry  *scratch;
+	Size		nentries;
+	Size		room;
+	Size		limit;			/* entries that memory may hold */
+	bool		in_order;		/* the entries collected so far are sorted */
+	uint64		total;
+	Size		next;			/* reading from memory */
+
+	BufFile    *file;			/* NULL: nothing was spilled */
+	int			nchunks;
+	int			chunks_room;
+	AlexSortedChunk *chunks;
+	int		   *heap;			/* chunk numbers, least next entry first */
+	int			heap_size;
+};
+
+AlexSorter *
+alex_sorter_begin(Size memory)
+{
+	AlexSorter *sorter = palloc0(sizeof(AlexSorter));
+
+	sorter->context = CurrentMemoryContext;
+	sorter->limit = Max(memory / (2 * sizeof(AlexEntry)), 1024);
+	sorter->room = Min(sorter->limit, 8192);
+	sorter->entries = MemoryContextAllocHuge(sorter->context,
+											 sorter->room * sizeof(AlexEntry));
+	sorter->in_order = true;
+
+	return sorter;
+}
+
+static void
+sort_collected(AlexSorter *sorter)
+{
+	if (sorter->in_order)
+		return;
+	if (sorter->scratch == NULL)
+		sorter->scratch = MemoryContextAllocHuge(sorter->context,
+												 sorter->room * sizeof(AlexEntry));
+	alex_sort(sorter->entries, sorter->scratch, sorter->nentries);
+}
+
+/* Writes what has been collected to the file as one sorted chunk. */
+static void
+spill(AlexSorter *sorter)
+{
+	AlexSortedChunk *chunk;
+
+	sort_collected(sorter);
+
+	if (sorter->file == NULL)
+	{
+		PrepareTempTablespaces();
+		sorter->file = BufFileCreateTemp(false);
+		sorter->chunks_room = 16;
+		sorter->chunks = palloc(sizeof(AlexSortedChunk) * sorter->chunks_room);
+	}
+	if (sorter->nchunks == sorter->chunks_room)
+	{
+		sorter->chunks_room *= 2;
+		sorter->chunks = repalloc(sorter->chunks,
+								  sizeof(AlexSortedChunk) * sorter->chunks_room);
+	}
+
+	chunk = &sorter->chunks[sorter->nchunks++];
+	memset(chunk, 0, sizeof(AlexSortedChunk));
+	BufFileTell(sorter->file, &chunk->file_number, &chunk->file_offset);
+	chunk->remaining = sorter->nentries;
+
+	/* BufFileWrite takes an int's worth of bytes at the most */
+	for (Size done = 0; done < sorter->nentries;)
+	{
+		Size		n = Min(sorter->nentries - done, 1024 * 1024);
+
+		CHECK_FOR_INTERRUPTS();
+		BufFileWrite(sorter->file, sorter->entries + done,
+					 n * sizeof(AlexEntry));
+		done += n;
+	}
+
+	sorter->nentries = 0;
+	sorter->in_order = true;
+}
+
+/* Makes room for one more entry: more memory, or none is left: the file. */
+static void
+make_room(AlexSorter *sorter)
+{
+	if (sorter->room >= sorter->limit)
+	{
+		spill(sorter);
+		return;
+	}
+	sorter->room = Min(sorter->room * 2, sorter->limit);
+	sorter->entries = repalloc_huge(sorter->entries,
+									sorter->room * sizeof(AlexEntry));
+}
+
+void
+alex_sorter_add(AlexSorter *sorter, uint64 key, uint64 tid)
+{
+	AlexEntry  *entry;
+
+	if (unlikely(sorter->nentries == sorter->room))
+		make_room(sorter);
+
+	entry = &sorter->entries[sorter->nentries];
+	entry->key = key;
+	entry->tid = tid;
+	if (sorter->in_order && sorter->nentries > 0 &&
+		alex_compare(entry[-1].key, entry[-1].tid, key, tid) > 0)
+		sorter->in_order = false;
+	sorter->nentries++;
+	sorter->total++;
+}
+
+uint64
+alex_sorter_count(const AlexSorter *sorter)
+{
+	return sorter->total;
+}
+
+/* Reads the chunk's next entries into its buffer; false at its end. */
+static bool
+fill_buffer(AlexSorter *sorter, AlexSortedChunk *chunk)
+{
+	Size		size;
+
+	CHECK_FOR_INTERRUPTS();
+
+	chunk->count = Min(chunk->remaining, CHUNK_BUFFER_ENTRIES);
+	chunk->next = 0;
+	if (chunk->count == 0)
+		return false;
+
+	size = chunk->count * sizeof(AlexEntry);
+	if (BufFileSeek(sorter->file, chunk->file_number, chunk->file_offset,
+					SEEK_SET) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not seek in temporary file of an index build")));
+	if (BufFileRead(sorter->file, chunk->buffer, size) != size)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read from temporary file of an index build")));
+	BufFileTell(sorter->file, &chunk->file_number, &chunk->file_offset);
+	chunk->remaining -= chunk->count;
+
+	return true;
+}
+
+static inline bool
+comes_before(const AlexSorter *sorter, int chunk1, int chunk2)
+{
+	const AlexSortedChunk *c1 = &sorter->chunks[chunk1];
+	const AlexSortedChunk *c2 = &sorter->chunks[chunk2];
+
+	return alex_compare(c1->buffer[c1->next].key, c1->buffer[c1->next].tid,
+						c2->buffer[c2->next].key, c2->buffer[c2->next].tid) < 0;
+}
+
+/* Moves the chunk at a place of the heap down to where it belongs. */
+static void
+sift_down(AlexSorter *sorter, int place)
+{
+	int			moving = sorter->heap[place];
+
+	for (;;)
+	{
+		int			child = 2 * place + 1;
+
+		if (child >= sorter->heap_size)
+			break;
+		if (child + 1 < sorter->heap_size &&
+			comes_before(sorter, sorter->heap[child + 1], sorter->heap[child]))
+			child++;
+		if (!comes_before(sorter, sorter->heap[child], moving))
+			break;
+		sorter->heap[place] = sorter->heap[child];
+		place = child;
+	}
+	sorter->heap[place] = moving;
+}
+
+void
+alex_sorter_sort(AlexSorter *sorter)
+{
+	if (sorter->file == NULL)
+	{
+		sort_collected(sorter);
+		return;
+	}
+
+	if (sorter->nentries > 0)
+		spill(sorter);
+	pfree(sorter->entries);
+	sorter->entries = NULL;
+	if (sorter->scratch != NULL)
+		pfree(sorter->scratch);
+	sorter->scratch = NULL;
+
+	sorter->heap = palloc(sizeof(int) * sorter->nchunks);
+	for (int i = 0; i < sorter->nchunks; i++)
+	{
+		sorter->chunks[i].buffer = palloc(CHUNK_BUFFER_ENTRIES * sizeof(AlexEntry));
+		if (fill_buffer(sorter, &sorter->chunks[i]))
+			sorter->heap[sorter->heap_size++] = i;
+	}
+	for (int place = sorter->heap_size / 2 - 1; place >= 0; place--)
+		sift_down(sorter, place);
+}
+
+bool
+alex_sorter_next(AlexSorter *sorter, AlexEntry *entry)
+{
+	AlexSortedChunk *chunk;
+
+	if (sorter->file == NULL)
+	{
+		if (sorter->next == sorter->nentries)
+			return false;
+		*entry = sorter->entries[sorter->next++];
+		return true;
+	}
+
+	if (sorter->heap_size == 0)
+		return false;
+	chunk = &sorter->chunks[sorter->heap[0]];
+	*entry = chunk->buffer[chunk->next++];
+	if (chunk->next == chunk->count && !fill_buffer(sorter, chunk))
+		sorter->heap[0] = sorter->heap[--sorter->heap_size];
+	if (sorter->heap_size > 1)
+		sift_down(sorter, 0);
+	return true;
+}
+
+void
+alex_sorter_end(AlexSorter *sorter)
+{
+	if (sorter->file != NULL)
+	{
+		BufFileClose(sorter->file);
+		for (int i = 0; i < sorter->nchunks; i++)
+			if (sorter->chunks[i].buffer != NULL)
+				pfree(sorter->chunks[i].buffer);
+		pfree(sorter->chunks);
+		if (sorter->heap != NULL)
+			pfree(sorter->heap);
+	}
+	if (sorter->entries != NULL)
+		pfree(sorter->entries);
+	if (sorter->scratch != NULL)
+		pfree(sorter->scratch);
+	pfree(sorter);
+}

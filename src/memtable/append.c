@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * append.c
+ *	  Appending entries to the log and to the memtable, as one step.
+ *
+ * Entries go to the log page by page.  For each page the WAL record, the
+ * page and the memtable change in one critical section under the tail's
+ * exclusive lock, so that no error leaves one of them without the others,
+ * and so that the memtable takes the entries in the log's order.
+ *
+ * The memtable is only a cache: when it does not fit any more, or does not
+ * follow the log, it is unloaded and the next scan loads it again.  Nothing
+ * here can fail for lack of its memory.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/memtable/append.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xloginsert.h"
+#include "miscadmin.h"
+
+#include "alex/am.h"
+#include "alex/memtable.h"
+#include "alex/wal.h"
+
+/* Where this index's tail probably is; nothing known is all zeroes. */
+static AlexLogPosition
+tail_hint(AlexLocal *local)
+{
+	AlexMemtable *memtable = local->memtable;
+	AlexLogPosition hint = {0};
+
+	if (memtable == NULL)
+		return hint;
+
+	LWLockAcquire(&memtable->lock, LW_SHARED);
+	if (pg_atomic_read_u64(&memtable->tenure) == local->tenure &&
+		memtable->state == ALEX_MEMTABLE_READY)
+		hint = memtable->generations[ALEX_ACTIVE].applied;
+	LWLockRelease(&memtable->lock);
+
+	return hint;
+}
+
+/*
+ * The index's memtable, locked; by way of what this backend remembers if
+ * that is still right.
+ */
+static AlexMemtable *
+lock_memtable(AlexLocal *local, Relation index)
+{
+	AlexMemtable *memtable = local->memtable;
+
+	if (memtable != NULL)
+	{
+		LWLockAcquire(&memtable->lock, LW_EXCLUSIVE);
+		if (pg_atomic_read_u64(&memtable->tenure) == local->tenure)
+			return memtable;
+		LWLockRelease(&memtable->lock);
+	}
+	return alex_registry_lock(index);
+}
+
+/* Logs the entries just added behind the first "first" ones of the page. */
+static void
+log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n)
+{
+	xl_alex_log_append record;
+	XLogRecPtr	lsn;
+
+	record.first = first;
+	record.count = n;
+	XLogBeginInsert();
+	XLogRegisterData((char *) &record, SizeOfAlexLogAppend);
+	XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
+	XLogRegisterBufData(0, (char *) entries, n * sizeof(AlexLogEntry));
+	lsn = XLogInsert(ALEX_RMGR_ID, XLOG_ALEX_LOG_APPEND);
+	PageSetLSN(BufferGetPage(buffer), lsn);
+}
+
+bool
+alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
+			int nentries)
+{
+	bool		due = false;
+
+	while (nentries > 0)
+	{
+		uint32		linked;
+		Buffer		buffer = alex_log_lock_tail(index, tail_hint(local),
+												&linked);
+		AlexLogPage *log = (AlexLogPage *) BufferGetPage(buffer);
+		int			n = Min(nentries, ALEX_LOG_PAGE_ENTRIES - log->count);
+		AlexMemtable *memtable;
+		AlexLogPosition before = {0};
+		uint64		total;
+
+		before.stamp = log->header.stamp;
+		before.block = BufferGetBlockNumber(buffer);
+		before.number = log->number;
+		before.count = log->count;
+
+		START_CRIT_SECTION();
+
+		alex_log_page_add((Page) log, entries, n);
+		MarkBufferDirty(buffer);
+		if (RelationNeedsWAL(index))
+			log_append(buffer, entries, before.count, n);
+
+		/* not held across the WAL insertion: scans need it */
+		memtable = lock_memtable(local, index);
+		if (memtable != NULL)
+		{
+			alex_memtable_apply(memtable, log->generation, &before, entries, n);
+			LWLockRelease(&memtable->lock);
+		}
+
+		END_CRIT_SECTION();
+
+		UnlockReleaseBuffer(buffer);
+
+		entries += n;
+		nentries -= n;
+
+		/*
+		 * Say so once, when the limit is passed; and again with every new
+		 * page, in case that the seal could not be done then.
+		 */
+		total = alex_log_entries_before(&before) + n;
+		if (total >= alex_memtable_entries &&
+			(linked > 0 || total - n < alex_memtable_entries))
+			due = true;
+	}
+
+	return due;
+}

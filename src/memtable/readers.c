@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * readers.c
+ *	  Readers of memtable entries whom VACUUM waits for.
+ *
+ * A scan under a non-MVCC snapshot that holds a TID out of the memtable may
+ * visit the heap after VACUUM has removed the entry and the TID has been
+ * reused, and would take the new tuple for the old.  For entries of runs the
+ * pin on the leaf page prevents that; a memtable entry has no page.  So the
+ * scan says here that it is inside, and VACUUM, after it has removed entries
+ * from the memtable, waits until everybody who was inside has left once.
+ *
+ * Each backend has a place of its own: a counter that is odd while the
+ * backend is inside, and the relation it entered first (0: several).
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/memtable/readers.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+#include "alex/memtable.h"
+
+typedef struct AlexReaderPlace
+{
+	pg_atomic_uint64 counter;	/* odd: inside */
+	pg_atomic_uint64 index;		/* database and relation file, or 0 */
+	char		padding[PG_CACHE_LINE_SIZE - 2 * sizeof(pg_atomic_uint64)];
+} AlexReaderPlace;
+
+static AlexReaderPlace *places;
+static int	depth = 0;			/* how often this backend is inside */
+
+/* Every process that can run a query has a number below this. */
+static int
+number_of_places(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS;
+}
+
+Size
+alex_readers_shmem_size(void)
+{
+	return add_size(PG_CACHE_LINE_SIZE,
+					mul_size(number_of_places(), sizeof(AlexReaderPlace)));
+}
+
+void
+alex_readers_shmem_init(void)
+{
+	bool		found;
+	char	   *base;
+
+	base = ShmemInitStruct("alexam readers", alex_readers_shmem_size(), &found);
+	places = (AlexReaderPlace *) CACHELINEALIGN(base);
+	if (!found)
+	{
+		for (int i = 0; i < number_of_places(); i++)
+		{
+			pg_atomic_init_u64(&places[i].counter, 0);
+			pg_atomic_init_u64(&places[i].index, 0);
+		}
+	}
+}
+
+static uint64
+index_number(Relation index)
+{
+	return ((uint64) index->rd_node.dbNode << 32) | index->rd_node.relNode;
+}
+
+/* A backend that ends while inside must not be waited for. */
+static void
+leave_at_exit(int code, Datum argument)
+{
+	depth = 1;
+	alex_readers_leave();
+}
+
+void
+alex_readers_enter(Relation index)
+{
+	AlexReaderPlace *place = &places[MyProc->pgprocno];
+	static bool registered = false;
+
+	if (!registered)
+	{
+		before_shmem_exit(leave_at_exit, (Datum) 0);
+		registered = true;
+	}
+
+	if (depth++ > 0)
+	{
+		if (pg_atomic_read_u64(&place->index) != index_number(index))
+			pg_atomic_write_u64(&place->index, 0);
+	}
+	else
+	{
+		uint64		counter = pg_atomic_read_u64(&place->counter);
+
+		pg_atomic_write_u64(&place->index, index_number(index));
+		pg_atomic_write_u64(&place->counter, counter + 1 + (counter & 1));
+	}
+
+	/* what we read from the memtable must come after this is seen */
+	pg_memory_barrier();
+}
+
+void
+alex_readers_leave(void)
+{
+	AlexReaderPlace *place = &places[MyProc->pgprocno];
+	uint64		counter;
+
+	if (depth == 0 || --depth > 0)
+		return;
+	pg_memory_barrier();
+	counter = pg_atomic_read_u64(&place->counter);
+	if (counter & 1)
+		pg_atomic_write_u64(&place->counter, counter + 1);
+}
+
+void
+alex_readers_wait(Relation index)
+{
+	uint64		number = index_number(index);
+
+	pg_memory_barrier();
+
+	for (int i = 0; i < number_of_places(); i++)
+	{
+		uint64		counter = pg_atomic_read_u64(&places[i].counter);
+		uint64		inside = pg_atomic_read_u64(&places[i].index);
+
+		if (i == MyProc->pgprocno || (counter & 1) == 0 ||
+			(inside != 0 && inside != number))
+			continue;
+
+		while (pg_atomic_read_u64(&places[i].counter) == counter)
+		{
+			CHECK_FOR_INTERRUPTS();
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 1L, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+		}
+	}
+}

@@ -1,0 +1,550 @@
+/*-------------------------------------------------------------------------
+ *
+ * reader.c
+ *	  Sealed pages, mapped or buffered, and lookups in a run.
+ *
+ * alex_page_open is the one function that hands out sealed pages.  Whoever
+ * asks knows the stamp of the page, which is compared each time, and each
+ * page's hash is computed when it is first touched.  A mapped page that fails
+ * either test is read through the buffer manager instead: in recovery the
+ * file may lag behind shared buffers, or a page may be seen while it is being
+ * written.  Only if the buffered page is wrong too is the index damaged.
+ *
+ * Which pages were verified is remembered by stamp, in a table in shared
+ * memory that forgets on collision.  A stamp is unique, but copies of a page
+ * are not: CREATE DATABASE and SET TABLESPACE copy whole files, and shared
+ * buffers may hold a good copy of a page that is damaged on disk.  So what is
+ * remembered is the stamp together with the relation file and with the way
+ * the page was read.  In recovery every backend has a table of its own, since
+ * a page that one of them found whole in the file need not have been so when
+ * another took its view.
+ *
+ * alexam.verify_checksums = off saves the hash, but only where it is not what
+ * tells whole pages from half written ones: pages that were replayed, and not
+ * flushed before their run was listed, may be read in the file while they are
+ * on their way there.  That is so in recovery and, after promotion, up to the
+ * next checkpoint.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/store/reader.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "executor/instrument.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "storage/shmem.h"
+
+#include "utils/memutils.h"
+
+#include "alex/am.h"
+#include "alex/store.h"
+
+/* Slots of the tables, as powers of two. */
+#define SHARED_BITS				17
+#define LOCAL_BITS				15
+#define MODEL_BITS				10
+
+/* Bloom pages hold blocks after a first line for the page header. */
+#define BLOOM_PAGE_BLOCKS		(BLCKSZ / ALEX_BLOOM_BLOCK_BYTES - 1)
+
+StaticAssertDecl(ALEX_BLOOM_BLOCK_BYTES == ALEX_LINE_SIZE,
+				 "a Bloom block is one line");
+
+typedef struct VerifiedPages
+{
+	bool		always;			/* whatever alexam.verify_checksums says */
+	pg_atomic_uint64 tags[1 << SHARED_BITS];
+} VerifiedPages;
+
+static VerifiedPages *verified_shared = NULL;
+static uint64 verified_local[1 << LOCAL_BITS];
+
+/*
+ * Model trees of which this backend has seen every page in the mapping, so
+ * that opening a run for a single probe does not look at all of them again.
+ */
+static uint64 verified_models[1 << MODEL_BITS];
+
+Size
+alex_verified_shmem_size(void)
+{
+	return sizeof(VerifiedPages);
+}
+
+void
+alex_verified_shmem_init(void)
+{
+	bool		found;
+
+	verified_shared = ShmemInitStruct("alexam verified pages",
+									  alex_verified_shmem_size(), &found);
+	if (found)
+		return;
+
+	/*
+	 * There are readers in recovery, and pages that reach the file after it,
+	 * only if one of these files is there when the server starts.
+	 */
+	verified_shared->always = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
+		access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+	for (int i = 0; i < 1 << SHARED_BITS; i++)
+		pg_atomic_init_u64(&verified_shared->tags[i], 0);
+}
+
+/* Are hashes to be looked at? */
+static inline bool
+must_verify(void)
+{
+	return likely(alex_verify_checksums) || verified_shared->always;
+}
+
+/*
+ * What stands for a verified page: a number that mixes stamp, relation file
+ * and way of access.  Odd, so that an empty slot stands for none; the upper
+ * bits serve as slot number.
+ */
+static inline uint64
+page_tag(Relation index, uint64 stamp, bool mapped)
+{
+	const RelFileNode *node = &index->rd_node;
+	uint64		salt;
+
+	salt = (((uint64) node->dbNode << 32) | node->relNode) *
+		UINT64CONST(0xD6E8FEB86659FD93) +
+		node->spcNode * UINT64CONST(0xA0761D6478BD642F) + mapped;
+
+	return ((stamp ^ salt) * UINT64CONST(0x9E3779B97F4A7C15)) | 1;
+}
+
+static inline bool
+tag_is_verified(uint64 tag)
+{
+	uint32		slot = tag >> (64 - SHARED_BITS);
+
+	if (unlikely(RecoveryInProgress()))
+		return verified_local[tag >> (64 - LOCAL_BITS)] == tag;
+	return pg_atomic_read_u64(&verified_shared->tags[slot]) == tag;
+}
+
+static void
+remember_tag(uint64 tag)
+{
+	if (RecoveryInProgress())
+		verified_local[tag >> (64 - LOCAL_BITS)] = tag;
+	else
+		pg_atomic_write_u64(&verified_shared->tags[tag >> (64 - SHARED_BITS)],
+							tag);
+}
+
+/* Does the hash in the page's header fit its contents? */
+static bool
+page_hash_fits(const char *page, uint64 stamp, uint16 kind)
+{
+	uint64		hash;
+
+	if (kind == ALEX_PAGE_LEAF)
+	{
+		int			count = alex_leaf_count(page);
+
+		/* the count says how far the hash reaches: it must make sense */
+		if (count < 1 || count > ALEX_LEAF_MAX_ENTRIES)
+			return false;
+		hash = alex_leaf_hash(page);
+	}
+	else
+		hash = alex_page_hash(page, stamp, BLCKSZ);
+
+	return hash == alex_page_header(page)->hash;
+}
+
+/* The hash fits, and this is not known yet. */
+static pg_noinline bool
+verify_page(const char *page, uint64 stamp, uint16 kind, uint64 tag)
+{
+	if (!page_hash_fits(page, stamp, kind))
+		return false;
+	remember_tag(tag);
+	return true;
+}
+
+static inline bool
+page_header_fits(const char *page, uint64 stamp, uint16 kind)
+{
+	const AlexPageHeader *header = alex_page_header(page);
+
+	return header->stamp == stamp && header->kind == kind &&
+		header->version == ALEX_SEALED_VERSION;
+}
+
+static inline bool
+page_contents_fit(Relation index, const char *page, uint64 stamp, uint16 kind,
+				  bool mapped)
+{
+	uint64		tag;
+
+	if (!must_verify())
+		return true;
+	tag = page_tag(index, stamp, mapped);
+	return likely(tag_is_verified(tag)) ||
+		verify_page(page, stamp, kind, tag);
+}
+
+/* The page as the mapping shows it, or NULL if that is not what is wanted. */
+static inline const char *
+mapped_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind)
+{
+	const char *page = alex_mapping_page(reader->mapping, block);
+
+	if (likely(page != NULL) &&
+		likely(page_header_fits(page, stamp, kind)) &&
+		likely(page_contents_fit(reader->index, page, stamp, kind, true)))
+		return page;
+	return NULL;
+}
+
+/* Counts a mapped page as the buffer manager counts a hit. */
+static inline void
+count_hit(Relation index)
+{
+	pgstat_count_buffer_read(index);
+	pgstat_count_buffer_hit(index);
+	pgBufferUsage.shared_blks_hit++;
+	if (VacuumCostActive)
+		VacuumCostBalance += VacuumCostPageHit;
+}
+
+static void pg_attribute_noreturn()
+report_damage(Relation index, BlockNumber block, uint64 run, const char *fault)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" is damaged at block %u",
+					RelationGetRelationName(index), block),
+			 errdetail("Run %llu: %s.", (unsigned long long) run, fault),
+			 errhint("Please REINDEX it.")));
+}
+
+/* NULL, or what is wrong with a page read through the buffer manager. */
+static const char *
+page_fault(Relation index, Page page, uint64 stamp, uint16 kind)
+{
+	const AlexPageHeader *header = alex_page_header(page);
+
+	if (PageIsNew(page))
+		return "the page is all zeros";
+	if (header->stamp != stamp)
+		return psprintf("the page has stamp %016llX instead of %016llX",
+						(unsigned long long) header->stamp,
+						(unsigned long long) stamp);
+	if (header->kind != kind)
+		return psprintf("the page is of kind %04X instead of %04X",
+						header->kind, kind);
+	if (header->version != ALEX_SEALED_VERSION)
+		return psprintf("the page has format version %u", header->version);
+	if (!page_contents_fit(index, page, stamp, kind, false))
+		return "the page does not fit its checksum";
+	return NULL;
+}
+
+static void
+open_buffered(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
+			  uint64 run, AlexPageReference *reference)
+{
+	Buffer		buffer;
+	const char *fault;
+
+	/* to the buffer manager this number means a new page */
+	if (block == InvalidBlockNumber)
+		report_damage(reader->index, block, run,
+					  "the block number is invalid");
+
+	buffer = ReadBufferExtended(reader->index, MAIN_FORKNUM, block, RBM_NORMAL,
+								reader->strategy);
+
+	/*
+	 * The lock is for the header and the hash only.  Afterwards the pin is
+	 * enough: the page is immutable but for its dead bits, and these change
+	 * under a cleanup lock.
+	 */
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	fault = page_fault(reader->index, BufferGetPage(buffer), stamp, kind);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (fault != NULL)
+		report_damage(reader->index, block, run, fault);
+
+	alex_page_close(reference);
+	reference->buffer = buffer;
+	reference->page = BufferGetPage(buffer);
+}
+
+void
+alex_reader_init(AlexReader *reader, Relation index, uint64 incarnation)
+{
+	reader->index = index;
+	reader->mapping = alex_mapping_acquire(index, incarnation);
+	reader->strategy = NULL;
+}
+
+void
+alex_reader_end(AlexReader *reader)
+{
+	if (reader->mapping != NULL)
+		alex_mapping_release(reader->mapping);
+	reader->mapping = NULL;
+}
+
+/* The reader's context goes: in the ordinary way, or with a transaction. */
+static void
+release_reader(void *argument)
+{
+	alex_reader_end(argument);
+}
+
+AlexReader *
+alex_reader_open(Relation index, uint64 incarnation)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "alexam reader",
+												  ALLOCSET_SMALL_SIZES);
+	AlexReader *reader = MemoryContextAllocZero(context, sizeof(AlexReader));
+	MemoryContextCallback *callback = MemoryContextAlloc(context,
+														 sizeof(MemoryContextCallback));
+
+	alex_reader_init(reader, index, incarnation);
+	callback->func = release_reader;
+	callback->arg = reader;
+	MemoryContextRegisterResetCallback(context, callback);
+
+	return reader;
+}
+
+void
+alex_reader_close(AlexReader *reader)
+{
+	MemoryContextDelete(GetMemoryChunkContext(reader));
+}
+
+void
+alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
+			   uint16 kind, uint64 run, bool pinned,
+			   AlexPageReference *reference)
+{
+	if (!pinned && likely(reader->mapping != NULL))
+	{
+		const char *page = mapped_page(reader, block, stamp, kind);
+
+		if (likely(page != NULL))
+		{
+			count_hit(reader->index);
+			alex_page_close(reference);
+			reference->page = page;
+			return;
+		}
+	}
+
+	/* A page that is in hand already need not be looked up again. */
+	if (BufferIsValid(reference->buffer) &&
+		BufferGetBlockNumber(reference->buffer) == block &&
+		page_header_fits(reference->page, stamp, kind))
+		return;
+
+	open_buffered(reader, block, stamp, kind, run, reference);
+}
+
+/*
+ * A page of the model tree, for a source that is not mapped.  Of the two
+ * references one always holds the page returned last, and the other one is
+ * replaced, so that a page stays valid until the next call but one.
+ */
+static const void *
+get_model_page(void *context, uint32 number)
+{
+	AlexRunReader *run_reader = (AlexRunReader *) context;
+	const AlexRun *run = run_reader->run;
+	BlockNumber block = run->model_block + number;
+	AlexPageReference *reference = &run_reader->pages[run_reader->turn];
+
+	if (number >= run->model_pages)
+		report_damage(run_reader->reader->index, run->model_block, run->id,
+					  "the model tree leads outside its pages");
+
+	if (reference->page != NULL &&
+		alex_page_header(reference->page)->stamp == run->model_stamp + number)
+		return reference->page;
+
+	run_reader->turn = 1 - run_reader->turn;
+	reference = &run_reader->pages[run_reader->turn];
+	alex_page_open(run_reader->reader, block, run->model_stamp + number,
+				   ALEX_PAGE_MODEL, run->id, false, reference);
+	return reference->page;
+}
+
+/* A tree with another number of fences would lead to wrong leaf pages. */
+static void
+check_fence_count(AlexRunReader *run_reader)
+{
+	const AlexRun *run = run_reader->run;
+
+	if (alex_model_nfences(&run_reader->source) != run->leaf_pages)
+		report_damage(run_reader->reader->index, run->model_block, run->id,
+					  "the model tree does not have as many fences as the run has leaf pages");
+}
+
+/*
+ * Address of the first of the run's model pages if all of them lie in a row
+ * in the mapping and are what they should be there, else NULL.
+ */
+static const char *
+map_model(AlexReader *reader, const AlexRun *run, uint64 tag)
+{
+	const char *first;
+
+	if (run->model_block / RELSEG_SIZE !=
+		(run->model_block + run->model_pages - 1) / RELSEG_SIZE)
+		return NULL;
+
+	first = alex_mapping_page(reader->mapping, run->model_block);
+	if (first == NULL ||
+		!page_header_fits(first, run->model_stamp, ALEX_PAGE_MODEL))
+		return NULL;
+	if (likely(verified_models[tag >> (64 - MODEL_BITS)] == tag))
+		return first;
+
+	for (uint32 i = 0; i < run->model_pages; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (mapped_page(reader, run->model_block + i, run->model_stamp + i,
+						ALEX_PAGE_MODEL) == NULL)
+			return NULL;
+	}
+	return first;
+}
+
+void
+alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
+			  const AlexRun *run)
+{
+	const AlexPageReference none = ALEX_PAGE_REFERENCE_NONE;
+	uint64		tag;
+	uint64	   *verified;
+
+	run_reader->reader = reader;
+	run_reader->run = run;
+	run_reader->source.first_page = NULL;
+	run_reader->source.get_page = get_model_page;
+	run_reader->source.context = run_reader;
+	run_reader->pages[0] = none;
+	run_reader->pages[1] = none;
+	run_reader->turn = 0;
+
+	/* The only leaf's fence stands in the manifest. */
+	if (run->model_pages == 0)
+		return;
+
+	if (likely(reader->mapping != NULL))
+	{
+		/* What was found without checksums does not count with them. */
+		tag = page_tag(reader->index, run->model_stamp, true);
+		if (!must_verify())
+			tag = ~tag;
+		verified = &verified_models[tag >> (64 - MODEL_BITS)];
+
+		run_reader->source.first_page = map_model(reader, run, tag);
+		if (likely(run_reader->source.first_page != NULL && *verified == tag))
+			return;
+		check_fence_count(run_reader);
+		if (run_reader->source.first_page != NULL)
+			*verified = tag;
+	}
+	else
+		check_fence_count(run_reader);
+}
+
+void
+alex_run_close(AlexRunReader *run_reader)
+{
+	alex_page_close(&run_reader->pages[0]);
+	alex_page_close(&run_reader->pages[1]);
+	run_reader->source.first_page = NULL;
+}
+
+uint32
+alex_run_find(AlexRunReader *run_reader, uint64 key, uint64 tid)
+{
+	if (run_reader->run->model_pages == 0)
+		return 0;
+
+	/* the root's page; those of the other nodes and fences go uncounted */
+	if (likely(run_reader->source.first_page != NULL))
+		count_hit(run_reader->reader->index);
+	return alex_model_find(&run_reader->source, key, tid);
+}
+
+void
+alex_run_fence(AlexRunReader *run_reader, uint32 number, AlexFence *fence)
+{
+	const AlexRun *run = run_reader->run;
+
+	if (run->model_pages > 0)
+	{
+		alex_model_fence(&run_reader->source, number, fence);
+		return;
+	}
+
+	fence->key = run->min.key;
+	fence->tid = run->min.tid;
+	fence->stamp = run->model_stamp;
+	fence->block = run->model_block;
+	fence->entries = (uint32) run->entries;
+}
+
+bool
+alex_run_may_contain(AlexRunReader *run_reader, uint64 key)
+{
+	AlexReader *reader = run_reader->reader;
+	const AlexRun *run = run_reader->run;
+	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
+	uint64		hash;
+	uint32		block;
+	uint32		number;
+	Size		offset;
+	bool		result;
+
+	if (run->bloom_pages == 0)
+		return true;
+
+	hash = alex_bloom_hash(key);
+	block = alex_bloom_block(hash, run->bloom_blocks);
+	number = block / BLOOM_PAGE_BLOCKS;
+	offset = (Size) (block % BLOOM_PAGE_BLOCKS + 1) * ALEX_BLOOM_BLOCK_BYTES;
+	if (number >= run->bloom_pages)
+		report_damage(reader->index, run->bloom_block, run->id,
+					  "the Bloom filter has more blocks than its pages hold");
+
+#ifdef __GNUC__
+	/* The page header and the filter's block are two cache lines: overlap. */
+	if (likely(reader->mapping != NULL))
+	{
+		const char *page = alex_mapping_page(reader->mapping,
+											 run->bloom_block + number);
+
+		if (page != NULL)
+			__builtin_prefetch(page + offset);
+	}
+#endif
+
+	alex_page_open(reader, run->bloom_block + number,
+				   run->bloom_stamp + number, ALEX_PAGE_BLOOM, run->id, false,
+				   &reference);
+	result = alex_bloom_test(reference.page + offset, hash);
+	alex_page_close(&reference);
+	return result;
+}

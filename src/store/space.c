@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * space.c
+ *	  Finding, claiming and freeing pages of the relation file.
+ *
+ * The index's free space map says which pages may be free.  It is a hint: it
+ * is not WAL-logged, and two backends may be told of the same page.  So a
+ * page from it is locked conditionally, checked, and kept locked until its
+ * claimer has stamped it.
+ *
+ * Unlike nbtree's, a page is stamped free only once no scan can reach it any
+ * more: a run stays listed as retired until then, and the WAL record that
+ * takes it out of the manifest resolves the conflicts on a standby.  Hence a
+ * free page can be reused at once.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/store/space.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xloginsert.h"
+#include "miscadmin.h"
+#include "port.h"
+#include "storage/indexfsm.h"
+#include "storage/lmgr.h"
+
+#include "alex/store.h"
+#include "alex/wal.h"
+
+/* The stamp of every free page: nobody points at one. */
+#define ALEX_FREE_STAMP			1
+
+uint64
+alex_new_stamp(void)
+{
+	uint64		stamp;
+
+	do
+	{
+		if (!pg_strong_random(&stamp, sizeof(stamp)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random page stamp")));
+	} while (stamp <= ALEX_FREE_STAMP);
+
+	return stamp;
+}
+
+void
+alex_page_init(Page page, uint16 kind, uint64 stamp)
+{
+	AlexPageHeader *header = (AlexPageHeader *) page;
+
+	PageInit(page, BLCKSZ, 0);
+	header->stamp = stamp;
+	header->kind = kind;
+	header->version = ALEX_SEALED_VERSION;
+	((PageHeader) page)->pd_lower = sizeof(AlexPageHeader);
+}
+
+/* May the page in this exclusively locked buffer be taken? */
+static bool
+page_is_free(Page page)
+{
+	return PageIsNew(page) ||
+		alex_page_header(page)->kind == ALEX_PAGE_FREE;
+}
+
+/* A new page at the end of the file, pinned and exclusively locked. */
+static Buffer
+extend_by_one(Relation index, BufferAccessStrategy strategy)
+{
+	bool		need_lock = !RELATION_IS_LOCAL(index);
+	Buffer		buffer;
+
+	/*
+	 * The buffer is locked before the extension lock is released, so that
+	 * nobody who learns of the new page can claim it before we stamp it.
+	 */
+	if (need_lock)
+		LockRelationForExtension(index, ExclusiveLock);
+	buffer = ReadBufferExtended(index, MAIN_FORKNUM, P_NEW, RBM_ZERO_AND_LOCK,
+								strategy);
+	if (need_lock)
+		UnlockRelationForExtension(index, ExclusiveLock);
+
+	return buffer;
+}
+
+Buffer
+alex_space_claim(Relation index, BufferAccessStrategy strategy)
+{
+	BlockNumber block;
+
+	while ((block = GetFreeIndexPage(index)) != InvalidBlockNumber)
+	{
+		Buffer		buffer;
+
+		/* a free space map may have outlived a crash that lost the page */
+		if (block >= RelationGetNumberOfBlocks(index))
+			continue;
+		buffer = ReadBufferExtended(index, MAIN_FORKNUM, block, RBM_NORMAL,
+									strategy);
+		if (ConditionalLockBuffer(buffer))
+		{
+			if (page_is_free(BufferGetPage(buffer)))
+				return buffer;
+			UnlockReleaseBuffer(buffer);
+		}
+		else
+			ReleaseBuffer(buffer);
+	}
+
+	return extend_by_one(index, strategy);
+}
+
+BlockNumber
+alex_space_extend(Relation index, uint32 npages, BufferAccessStrategy strategy)
+{
+	bool		need_lock = !RELATION_IS_LOCAL(index);
+	BlockNumber first = InvalidBlockNumber;
+
+	/*
+	 * The new pages are not locked when we return.  Whoever extends holds
+	 * the maintenance or the seal lock, or builds the index; the sweep, which
+	 * alone would take zeroed pages for free ones, needs both locks.
+	 */
+	if (need_lock)
+		LockRelationForExtension(index, ExclusiveLock);
+	for (uint32 i = 0; i < npages; i++)
+	{
+		Buffer		buffer = ReadBufferExtended(index, MAIN_FORKNUM, P_NEW,
+												RBM_NORMAL, strategy);
+
+		if (i == 0)
+			first = BufferGetBlockNumber(buffer);
+		else if (BufferGetBlockNumber(buffer) != first + i)
+			elog(ERROR, "index \"%s\" was extended by somebody else",
+				 RelationGetRelationName(index));
+		ReleaseBuffer(buffer);
+	}
+	if (need_lock)
+		UnlockRelationForExtension(index, ExclusiveLock);
+
+	return first;
+}
+
+/* Stamps the pages in these exclusively locked buffers free, and logs it. */
+static void
+stamp_free(Relation index, const Buffer *buffers, int nbuffers)
+{
+	bool		need_wal = RelationNeedsWAL(index);
+
+	if (need_wal)
+		XLogEnsureRecordSpace(nbuffers, 0);
+
+	START_CRIT_SECTION();
+
+	for (int i = 0; i < nbuffers; i++)
+	{
+		alex_page_init(BufferGetPage(buffers[i]), ALEX_PAGE_FREE,
+					   ALEX_FREE_STAMP);
+		MarkBufferDirty(buffers[i]);
+	}
+
+	if (need_wal)
+	{
+		xl_alex_free record;
+		XLogRecPtr	lsn;
+
+		record.npages = nbuffers;
+		XLogBeginInsert();
+		XLogRegisterData((char *) &record, SizeOfAlexFree);
+		for (int i = 0; i < nbuffers; i++)
+			XLogRegisterBuffer(i, buffers[i], REGBUF_WILL_INIT | REGBUF_STANDARD);
+		lsn = XLogInsert(ALEX_RMGR_ID, XLOG_ALEX_FREE);
+		for (int i = 0; i < nbuffers; i++)
+			PageSetLSN(BufferGetPage(buffers[i]), lsn);
+	}
+
+	END_CRIT_SECTION();
+}
+
+void
+alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
+{
+	Buffer		buffers[ALEX_RECORD_BLOCKS];
+	int			next = 0;
+
+	while (next < npages)
+	{
+		int			nbuffers = 0;
+
+		CHECK_FOR_INTERRUPTS();
+
+		for (; next < npages && nbuffers < lengthof(buffers); next++)
+		{
+			Buffer		buffer = ReadBuffer(index, pages[next].block);
+			Page		page = BufferGetPage(buffer);
+
+			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+			if (!PageIsNew(page) &&
+				alex_page_header(page)->stamp == pages[next].stamp &&
+				alex_page_header(page)->kind != ALEX_PAGE_FREE)
+				buffers[nbuffers++] = buffer;
+			else
+				UnlockReleaseBuffer(buffer);
+		}
+
+		if (nbuffers > 0)
+			stamp_free(index, buffers, nbuffers);
+
+		for (int i = 0; i < nbuffers; i++)
+		{
+			BlockNumber block = BufferGetBlockNumber(buffers[i]);
+
+			UnlockReleaseBuffer(buffers[i]);
+			RecordFreeIndexPage(index, block);
+		}
+	}
+}
