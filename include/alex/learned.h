@@ -129,7 +129,8 @@ extern int	alex_leaf_search(const void *page, uint64_t key, uint64_t tid);
 
 /*
  * Unpacks entries [first, first + count) into keys[] and tids[]; count is at
- * most ALEX_LEAF_BLOCK.  Dead entries are unpacked like all others.
+ * most ALEX_LEAF_BLOCK.  Dead entries are unpacked like all others.  Either
+ * array may be NULL: keys and TIDs do not share cache lines.
  */
 extern void alex_leaf_unpack(const void *page, int first, int count,
 							 uint64_t *keys, uint64_t *tids);
@@ -215,6 +216,9 @@ extern uint32_t alex_model_find(const AlexModelSource *source,
 								uint64_t key, uint64_t tid);
 extern uint32_t alex_model_nfences(const AlexModelSource *source);
 extern void alex_model_fence(const AlexModelSource *source, uint32_t number,
+							 AlexFence *fence);
+/* Stamp, block and entries only, which stand in one cache line. */
+extern void alex_model_place(const AlexModelSource *source, uint32_t number,
 							 AlexFence *fence);
 
 /*

@@ -296,25 +296,28 @@ alex_model_nfences(const AlexModelSource *source)
 	return model_has_fences(root) ? root->nfences : 0;
 }
 
-void
-alex_model_fence(const AlexModelSource *source, uint32_t number,
-				 AlexFence *fence)
+/*
+ * Fills in the place of a fence, if there is such a fence; *reader is then
+ * ready for its key and TID.
+ */
+static bool
+read_place(const AlexModelSource *source, uint32_t number, AlexFence *fence,
+		   ModelReader *reader)
 {
 	const AlexModelNode *root = &model_any_line(source, 0)->node;
 	const AlexModelPlace *place;
-	ModelReader reader;
 	uint32_t	first_place_line;
 
 	if (!model_has_fences(root) || number >= root->nfences)
 	{
 		memset(fence, 0, sizeof(*fence));
-		return;
+		return false;
 	}
-	reader.source = source;
-	reader.nfences = root->nfences;
-	reader.first_key_line = root->first_key_line;
-	first_place_line = reader.first_key_line +
-		2 * alex_model_key_lines(reader.nfences);
+	reader->source = source;
+	reader->nfences = root->nfences;
+	reader->first_key_line = root->first_key_line;
+	first_place_line = reader->first_key_line +
+		2 * alex_model_key_lines(reader->nfences);
 
 	place = &model_any_line(source,
 							first_place_line + number / ALEX_MODEL_LINE_PLACES)
@@ -322,6 +325,26 @@ alex_model_fence(const AlexModelSource *source, uint32_t number,
 	fence->stamp = place->stamp;
 	fence->block = place->block;
 	fence->entries = place->entries;
+	return true;
+}
+
+void
+alex_model_place(const AlexModelSource *source, uint32_t number,
+				 AlexFence *fence)
+{
+	ModelReader reader;
+
+	(void) read_place(source, number, fence, &reader);
+}
+
+void
+alex_model_fence(const AlexModelSource *source, uint32_t number,
+				 AlexFence *fence)
+{
+	ModelReader reader;
+
+	if (!read_place(source, number, fence, &reader))
+		return;
 	fence->key = fence_key(&reader, number, source->first_page != NULL);
 	fence->tid = fence_tid(&reader, number, source->first_page != NULL);
 }

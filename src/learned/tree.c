@@ -192,8 +192,8 @@ insert_with_split(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
 	Path		path;
 	AlexEntry	separator;
 	uint32_t	child;
-	const AlexLinear *left_model;
-	const AlexLinear *model;
+	const AlexDataNode *left;
+	const AlexDataNode *data;
 	AlexInnerNode *root;
 
 	find_path(chunks, tree, entry, &path);
@@ -206,32 +206,32 @@ insert_with_split(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
 	/* from here on nothing can fail */
 	child = allocated[0];
 	separator = split_data(chunks, tree, path.data, child, entry);
-	left_model = &alex_data_node(chunks, path.data)->model;
-	model = &alex_data_node(chunks, child)->model;
+	left = alex_data_node(chunks, path.data);
+	data = alex_data_node(chunks, child);
 	for (int level = 1; level < (int) tree->height; level++)
 	{
 		AlexInnerNode *node = alex_inner_node(chunks, path.inner[level]);
 		int			number = path.number[level] + 1;
 
 		if (level == 1)
-			alex_inner_hint(node, number - 1, left_model);
+			alex_inner_hint(node, number - 1, left);
 		if (node->count < ALEX_INNER_CHILDREN)
 		{
-			alex_inner_insert(node, number, separator, child, model);
+			alex_inner_insert(node, number, separator, child, data);
 			return ALEX_TREE_DONE;
 		}
 		alex_inner_split(node, alex_inner_node(chunks, allocated[level]),
-						 number, &separator, child, model);
+						 number, &separator, child, data);
 		child = allocated[level];
-		model = NULL;
+		data = NULL;
 	}
 
 	/* the root was split */
 	root = alex_inner_node(chunks, allocated[tree->height]);
 	alex_inner_init(root, tree->root);
 	if (tree->height == 1)
-		alex_inner_hint(root, 0, left_model);
-	alex_inner_insert(root, 1, separator, child, model);
+		alex_inner_hint(root, 0, left);
+	alex_inner_insert(root, 1, separator, child, data);
 	tree->root = allocated[tree->height];
 	tree->height++;
 	return ALEX_TREE_DONE;
@@ -364,7 +364,8 @@ alex_tree_delete(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
 	}
 
 	slot = alex_next_taken(node, 0);
-	if (node->slots[slot].key != entry.key || node->slots[slot].tid != entry.tid)
+	if (node->slots[slot].key != entry.key ||
+		node->slots[slot].tid != entry.tid)
 		return false;
 	if (tree->nentries == 1)
 		alex_tree_free(chunks, tree);

@@ -154,13 +154,13 @@ check_ends(const AlexChunks *chunks, const AlexTree *tree)
 {
 	const AlexDataNode *first = alex_data_node(chunks, tree->first_data);
 	const AlexDataNode *last = alex_data_node(chunks, tree->last_data);
+	int			last_taken = alex_previous_taken(last, ALEX_DATA_SLOTS);
 
 	if (last->right != ALEX_NO_CHUNK)
 		return "last data node has a right link";
 	if (alex_entry_less(&first->slots[alex_next_taken(first, 0)], tree->min))
 		return "first entry is below the minimum";
-	if (alex_entry_less(&tree->max,
-						last->slots[alex_previous_taken(last, ALEX_DATA_SLOTS)]))
+	if (alex_entry_less(&tree->max, last->slots[last_taken]))
 		return "last entry is above the maximum";
 	return NULL;
 }

@@ -66,6 +66,35 @@ alex_train(const uint64_t *keys, int stride, int nkeys, double scale,
 }
 
 /*
+ * Trains the model of a node over its entries, or its slots.  Where all keys
+ * are equal, TIDs are what there is to go by.
+ */
+static void
+train(AlexDataNode *node, const AlexEntry *entries, int nentries, double scale)
+{
+	node->only_key = entries[0].key;
+	node->over_tids = entries[0].key == entries[nentries - 1].key;
+	alex_train(node->over_tids ? &entries[0].tid : &entries[0].key,
+			   sizeof(AlexEntry) / sizeof(uint64_t), nentries, scale,
+			   &node->model);
+}
+
+/* The slot that the model expects an entry in. */
+static inline int
+expected_slot(const AlexDataNode *node, AlexEntry entry)
+{
+	uint64_t	value = entry.key;
+
+	if (node->over_tids)
+	{
+		if (entry.key != node->only_key)
+			return entry.key < node->only_key ? 0 : ALEX_DATA_SLOTS - 1;
+		value = entry.tid;
+	}
+	return alex_predict(&node->model, value, ALEX_DATA_SLOTS);
+}
+
+/*
  * Fills the slots from "first" to "last", and returns the one behind.  Most
  * gaps are short: what this writes too much while entries are placed from
  * left to right is written over, and costs less than a branch for each slot.
@@ -112,7 +141,7 @@ place_entries(AlexDataNode *node, const AlexEntry *entries, int nentries,
 		{
 			int			highest = ALEX_DATA_SLOTS - (nentries - i);
 
-			slot = alex_predict(&node->model, entry.key, ALEX_DATA_SLOTS);
+			slot = expected_slot(node, entry);
 			ncollisions += slot < next;
 			slot = slot < next ? next : slot;
 			slot = slot > highest ? highest : slot;
@@ -149,16 +178,13 @@ alex_data_build(AlexDataNode *node, const AlexEntry *entries, int nentries)
 	node->inserts = 0;
 	node->ascents = 0;
 	node->descents = 0;
-	node->unused[0] = 0;
-	node->unused[1] = 0;
-
-	alex_train(&entries[0].key, 2, nentries,
-			   (double) ALEX_DATA_SLOTS / nentries, &node->model);
+	node->unused = 0;
+	train(node, entries, nentries, (double) ALEX_DATA_SLOTS / nentries);
 
 	/*
-	 * Equal keys, or a few keys far from the others, defeat the model: then
-	 * it would put the entries side by side, and each insertion had to move
-	 * many of them.
+	 * A few keys with many entries each, or far from the others, defeat the
+	 * model: then it would put the entries side by side, and each insertion
+	 * had to move many of them.
 	 */
 	if (place_entries(node, entries, nentries, false) > nentries / 4 * 3)
 		(void) place_entries(node, entries, nentries, true);
@@ -250,9 +276,18 @@ find_slot(const AlexDataNode *node, AlexEntry entry, int expected)
 	if (slot > ALEX_DATA_SLOTS - ALEX_DATA_WINDOW)
 		slot = ALEX_DATA_SLOTS - ALEX_DATA_WINDOW;
 	window = &node->slots[slot];
-#pragma GCC unroll 16
-	for (int i = 0; i < ALEX_DATA_WINDOW; i++)
-		nsmaller += window[i].key < entry.key;
+	if (node->over_tids)
+	{
+#pragma GCC unroll 8
+		for (int i = 0; i < ALEX_DATA_WINDOW; i++)
+			nsmaller += alex_entry_less(&window[i], entry);
+	}
+	else
+	{
+#pragma GCC unroll 8
+		for (int i = 0; i < ALEX_DATA_WINDOW; i++)
+			nsmaller += window[i].key < entry.key;
+	}
 
 	if (nsmaller > 0 && nsmaller < ALEX_DATA_WINDOW &&
 		!alex_entry_less(&window[nsmaller], entry))
@@ -264,8 +299,7 @@ find_slot(const AlexDataNode *node, AlexEntry entry, int expected)
 int
 alex_data_search(const AlexDataNode *node, AlexEntry entry)
 {
-	return find_slot(node, entry,
-					 alex_predict(&node->model, entry.key, ALEX_DATA_SLOTS));
+	return find_slot(node, entry, expected_slot(node, entry));
 }
 
 /* The first gap at or after "slot"; ALEX_DATA_SLOTS or more if none. */
@@ -339,7 +373,7 @@ retrain(AlexDataNode *node)
 	{
 		int			end = alex_previous_taken(node, ALEX_DATA_SLOTS) + 1;
 
-		alex_train(&node->slots[0].key, 2, end, 1.0, &node->model);
+		train(node, node->slots, end, 1.0);
 		node->retrain_at = next_training(node->count);
 	}
 	else
@@ -370,7 +404,7 @@ alex_data_insert(AlexDataNode *node, AlexEntry entry)
 	/* entries that come in order go right behind the one before */
 	expected = last + 1;
 	if (node->ascents < node->inserts / 2 || expected >= ALEX_DATA_SLOTS)
-		expected = alex_predict(&node->model, entry.key, ALEX_DATA_SLOTS);
+		expected = expected_slot(node, entry);
 	slot = find_slot(node, entry, expected);
 	next = alex_next_taken(node, slot);
 	if (next < ALEX_DATA_SLOTS && slots[next].key == entry.key &&

@@ -39,7 +39,7 @@
 
 #define ALEX_NO_SLOT		UINT16_MAX
 
-/* Slots, and children, around the expected one that a search looks at first. */
+/* Slots, or children, around the expected one: a search begins with them. */
 #define ALEX_DATA_WINDOW	8
 #define ALEX_INNER_WINDOW	12
 
@@ -79,8 +79,10 @@ typedef struct AlexDataNode
 	uint16_t	descents;
 	uint32_t	left;			/* neighbours, or ALEX_NO_CHUNK */
 	uint32_t	right;
-	AlexLinear	model;			/* key to slot */
-	uint64_t	unused[2];
+	AlexLinear	model;			/* key to slot, or TID to slot */
+	uint64_t	only_key;		/* of all entries, if the model is over TIDs */
+	uint32_t	over_tids;		/* 1 if it is, else 0 */
+	uint32_t	unused;
 	uint64_t	taken[8];
 	AlexEntry	slots[ALEX_DATA_SLOTS];
 } AlexDataNode;
@@ -186,10 +188,11 @@ static inline bool
 alex_separator_within(const AlexInnerNode *node, int number, AlexEntry entry)
 {
 	return (node->keys[number] < entry.key) |
-		((node->keys[number] == entry.key) & (node->tids[number] <= entry.tid));
+		((node->keys[number] == entry.key) &
+		 (node->tids[number] <= entry.tid));
 }
 
-/* The first taken slot at or after "slot"; ALEX_DATA_SLOTS if there is none. */
+/* The first taken slot at or after "slot"; ALEX_DATA_SLOTS if none is. */
 static inline int
 alex_next_taken(const AlexDataNode *node, int slot)
 {
@@ -239,12 +242,12 @@ extern bool alex_data_delete(AlexDataNode *node, AlexEntry entry);
 extern void alex_inner_init(AlexInnerNode *node, uint32_t child);
 extern void alex_inner_insert(AlexInnerNode *node, int number,
 							  AlexEntry separator, uint32_t child,
-							  const AlexLinear *model);
+							  const AlexDataNode *data);
 extern void alex_inner_split(AlexInnerNode *node, AlexInnerNode *right,
 							 int number, AlexEntry *separator, uint32_t child,
-							 const AlexLinear *model);
+							 const AlexDataNode *data);
 extern void alex_inner_hint(AlexInnerNode *node, int number,
-							const AlexLinear *model);
+							const AlexDataNode *data);
 extern void alex_inner_remove(AlexInnerNode *node, int number);
 extern int	alex_inner_search_exponentially(const AlexInnerNode *node,
 											AlexEntry entry, int expected);

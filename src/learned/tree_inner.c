@@ -69,34 +69,42 @@ count_change(AlexInnerNode *node)
 
 /* Notes the model of a child that is a data node. */
 void
-alex_inner_hint(AlexInnerNode *node, int number, const AlexLinear *model)
+alex_inner_hint(AlexInnerNode *node, int number, const AlexDataNode *data)
 {
+	AlexHint   *hint = &node->hints[number];
+	const AlexLinear *model = &data->model;
 	double		distance;
 
+	if (data->over_tids)
+	{
+		/* the key does not tell where to look: a position out of range */
+		hint->slope = 0;
+		hint->intercept = -1;
+		return;
+	}
 	if (number == 0)
 		node->keys[0] = model->base;
 	distance = node->keys[number] >= model->base ?
 		(double) (node->keys[number] - model->base) :
 		-(double) (model->base - node->keys[number]);
-	node->hints[number].slope = (float) model->slope;
-	node->hints[number].intercept =
-		(float) (model->intercept + model->slope * distance);
+	hint->slope = (float) model->slope;
+	hint->intercept = (float) (model->intercept + model->slope * distance);
 }
 
 /*
  * Adds a child to a node that has room.  "number", at least 1, is what it
- * shall have; "model" is its model if it is a data node, or else NULL.
+ * shall have; "data" is the child again if it is a data node, or else NULL.
  */
 void
 alex_inner_insert(AlexInnerNode *node, int number, AlexEntry separator,
-				  uint32_t child, const AlexLinear *model)
+				  uint32_t child, const AlexDataNode *data)
 {
 	move_children(node, number, 1);
 	node->keys[number] = separator.key;
 	node->tids[number] = separator.tid;
 	node->children[number] = child;
-	if (model)
-		alex_inner_hint(node, number, model);
+	if (data)
+		alex_inner_hint(node, number, data);
 	count_change(node);
 }
 
@@ -107,7 +115,7 @@ alex_inner_insert(AlexInnerNode *node, int number, AlexEntry separator,
 void
 alex_inner_split(AlexInnerNode *node, AlexInnerNode *right, int number,
 				 AlexEntry *separator, uint32_t child,
-				 const AlexLinear *model)
+				 const AlexDataNode *data)
 {
 	AlexEntry	added = *separator;
 	int			middle = node->count / 2;
@@ -117,8 +125,8 @@ alex_inner_split(AlexInnerNode *node, AlexInnerNode *right, int number,
 	if (number == node->count)
 	{
 		alex_inner_init(right, child);
-		if (model)
-			alex_inner_hint(right, 0, model);
+		if (data)
+			alex_inner_hint(right, 0, data);
 		return;
 	}
 
@@ -137,9 +145,9 @@ alex_inner_split(AlexInnerNode *node, AlexInnerNode *right, int number,
 	train(right);
 
 	if (number <= middle)
-		alex_inner_insert(node, number, added, child, model);
+		alex_inner_insert(node, number, added, child, data);
 	else
-		alex_inner_insert(right, number - middle, added, child, model);
+		alex_inner_insert(right, number - middle, added, child, data);
 }
 
 /* Takes a child out of a node that has others. */

@@ -152,7 +152,7 @@ test_sizes(void)
 			"the number of blocks does not overflow");
 	for (int i = 0; i < 100000; i++)
 	{
-		uint32_t	nblocks = (uint32_t) (unit_random(&state) >> (i % 31 + 32));
+		uint32_t	nblocks = unit_random(&state) >> (i % 31 + 32);
 
 		if (nblocks == 0)
 			nblocks = 1;

@@ -99,8 +99,8 @@ draw(Input input, uint64_t i, uint64_t n, uint64_t *state)
 		case ZIPF:
 			return (AlexEntry) {(uint64_t) (1 / u), other & ALEX_TID_MAX};
 		case LOGNORMAL:
-			return (AlexEntry) {(uint64_t) exp(2 * sqrt(-2 * log(u)) *
-											   cos(6.283185307179586 * v) + 20), i};
+			u = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+			return (AlexEntry) {(uint64_t) exp(2 * u + 20), i};
 		case POWERS_OF_TWO:
 			return (AlexEntry) {UINT64_C(1) << random % 64,
 				UINT64_C(1) << other % 64};

@@ -249,7 +249,8 @@ wrong_scans(const AlexTree *tree, const AlexEntry *sorted, int n, int nscans,
 			from.tid += (random >> 24) % 4 == 0 ? (random >> 26) % 3 - 1 : 0;
 		}
 		for (int way = 0; way < 4; way++)
-			nwrong += !scan_agrees(tree, sorted, n, from, way & 1, way & 2, max);
+			nwrong += !scan_agrees(tree, sorted, n, from, way & 1, way & 2,
+								   max);
 	}
 	return nwrong;
 }
@@ -564,6 +565,50 @@ test_check(void)
 	alex_tree_free(&chunks, &tree);
 }
 
+/*
+ * Splits a full root at each of its children in turn.  Entries that come in
+ * order fill the data nodes, so that one more entry anywhere splits one.
+ */
+static void
+test_inner_split(void)
+{
+	int			nsplits = 0;
+	int			nwrong = 0;
+
+	for (int target = 0; target < 100; target++)
+	{
+		AlexTree	tree;
+		AlexEntry	out[2];
+		AlexEntry	entry;
+		uint32_t	nchunks;
+		int			n = 0;
+
+		/* one chunk allows for a split of a data node, not of the root */
+		alex_tree_init(&tree);
+		do
+		{
+			entry = (AlexEntry) {10 * (uint64_t) n, n};
+			arena.allowance = tree.height == 2 ? 1 : -1;
+			n++;
+		} while (alex_tree_insert(&chunks, &tree, entry) == ALEX_TREE_DONE);
+		n--;
+		arena.allowance = -1;
+		nchunks = tree.nchunks;
+
+		/* the middle ones, one by one, and the others in larger steps */
+		entry.key = target < 30 ? (uint64_t) n * target / 30 * 10 + 1 :
+			((uint64_t) n / 2 + (target - 65) * 224) * 10 + 1;
+		nwrong += alex_tree_insert(&chunks, &tree, entry) != ALEX_TREE_DONE;
+		nsplits += tree.height == 3 && tree.nchunks == nchunks + 3;
+		nwrong += alex_tree_check(&chunks, &tree) != NULL;
+		nwrong += alex_tree_scan(&chunks, &tree, entry, true, true, out, 2) != 2;
+		nwrong += !same(&out[0], &entry) || out[1].key != entry.key + 9;
+		alex_tree_free(&chunks, &tree);
+	}
+	unit_ok(nsplits >= 90 && nwrong == 0,
+			"%d splits of the root at different children", nsplits);
+}
+
 static void
 test_empty(void)
 {
@@ -576,7 +621,8 @@ test_empty(void)
 	unit_ok(!alex_tree_delete(&chunks, &tree, entry), "nothing to delete");
 	unit_ok(alex_tree_scan(&chunks, &tree, entry, true, true, &out, 1) == 0,
 			"nothing to scan");
-	unit_ok(alex_tree_insert_chunks(&tree) == 1, "a first entry takes a chunk");
+	unit_ok(alex_tree_insert_chunks(&tree) == 1,
+			"a first entry takes a chunk");
 	alex_tree_free(&chunks, &tree);
 	unit_ok(arena_whole(), "nothing to free");
 }
@@ -610,7 +656,8 @@ note_speed(void)
 	unit_note("%.0f ns a scan of one entry (%u chunks, sum %" PRIu64 ")",
 			  (now() - start) / n, tree.nchunks, sum);
 	unit_ok(tree.height >= 3 && alex_tree_check(&chunks, &tree) == NULL,
-			"%d random entries make a sound tree of height %u", n, tree.height);
+			"%d random entries make a sound tree of height %u", n,
+			tree.height);
 	alex_tree_free(&chunks, &tree);
 }
 
@@ -620,6 +667,7 @@ main(void)
 	arena_init();
 	test_empty();
 	test_check();
+	test_inner_split();
 	for (Input input = 0; input < NINPUTS; input++)
 		test_input(input, 150000);
 	test_mixed(3000, 200000, 5000);
