@@ -13,7 +13,9 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
@@ -84,8 +86,9 @@ alex_require_preload(void)
 static char *failpoint = NULL;
 
 /*
- * alexam.failpoint is "name" (an error is raised there) or "name!" (the
- * server panics there, as in a crash).
+ * alexam.failpoint is "name" (an error is raised there), "name!" (the server
+ * panics there, as in a crash) or "name?" (the session waits there to be
+ * cancelled or killed).
  */
 void
 alex_failpoint(const char *name)
@@ -101,6 +104,14 @@ alex_failpoint(const char *name)
 	if (failpoint[length] == '!')
 		ereport(PANIC,
 				(errmsg("failpoint \"%s\" reached", name)));
+	while (failpoint[length] == '?')
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 100L, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
 }
 #endif
 

@@ -197,7 +197,8 @@ extern bool alex_memtable_apply(AlexMemtable *memtable, uint64 generation,
  * What the maintenance operations tell the memtable; called with the
  * metapage locked exclusively, in a critical section, lock taken here.
  */
-extern void alex_memtable_frozen(Relation index, const AlexManifest *manifest);
+extern void alex_memtable_frozen(Relation index, const AlexManifest *manifest,
+								 uint32 tail_count);
 extern void alex_memtable_installed(Relation index,
 									const AlexManifest *manifest);
 extern void alex_memtable_changed(Relation index,
@@ -233,6 +234,11 @@ extern AlexPrivateLog *alex_private_log(Relation index,
 										AlexPrivateLog *cached,
 										AlexManifest **manifest);
 
+/* Is a copy that was made before still what the log holds? */
+extern bool alex_private_log_is_current(Relation index,
+										const AlexPrivateLog *log,
+										const AlexManifest *manifest);
+
 /*
  * Reads a chain from *position on and sorts its entries, those marked dead
  * left out, by part into arrays that are palloc'd (huge) in "context".
@@ -247,10 +253,18 @@ extern int	alex_private_log_read(AlexPrivateLog *log, uint64 generation,
 								  bool inclusive, bool forward,
 								  AlexEntry *out, int max);
 
-/* readers.c: non-MVCC readers of memtable entries that VACUUM waits for */
+/*
+ * readers.c: scans whose TIDs VACUUM must not let be reused
+ *
+ * enter and leave nest; try_enter fails when this backend is inside already.
+ * move says that a scan has done with all TIDs that it read so far; only for
+ * whoever entered by try_enter.  leave raises no error.
+ */
 extern Size alex_readers_shmem_size(void);
 extern void alex_readers_shmem_init(void);
 extern void alex_readers_enter(Relation index);
+extern bool alex_readers_try_enter(Relation index);
+extern void alex_readers_move(void);
 extern void alex_readers_leave(void);
 /* Waits until everybody who was inside the index has left it once. */
 extern void alex_readers_wait(Relation index);

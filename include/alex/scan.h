@@ -156,9 +156,11 @@ typedef struct AlexScan
 	AlexCursor *memtable_cursors[2];
 	AlexSealedGeneration *sealed;	/* in sealed_context */
 	MemoryContext sealed_context;	/* NULL until needed */
-	bool		pin_leaves;
+	bool		interlock;		/* VACUUM must wait for the TIDs in hand ... */
+	bool		pin_leaves;		/* ... because we pin their leaf pages */
+	bool		has_place;		/* ... because we entered by try_enter */
+	bool		is_reader;		/* ... of the memtable: because we entered */
 	bool		snapshot_is_mvcc;
-	bool		is_reader;		/* between alex_readers_enter and leave */
 
 	/* what is wanted */
 	bool		keys_are_ready;
@@ -194,6 +196,18 @@ typedef struct AlexScan
 
 /* Entries that two sources both delivered; see scan_merge.c. */
 extern uint64 alex_duplicates_dropped;
+
+/* No TID is in hand any more that VACUUM would have to wait for. */
+static inline void
+alex_scan_leave(AlexScan *state)
+{
+	if (state->is_reader)
+		alex_readers_leave();
+	if (state->has_place)
+		alex_readers_leave();
+	state->is_reader = false;
+	state->has_place = false;
+}
 
 /* scan_keys.c */
 extern void alex_scan_keys_prepare(AlexScan *state);

@@ -248,11 +248,15 @@ extern void alex_manifest_change_end(AlexManifestChange *change);
 extern Buffer alex_space_claim(Relation index, BufferAccessStrategy strategy);
 
 /*
- * npages new, zeroed, contiguous pages at the end of the file; returns the
- * first block.  They are not locked.
+ * npages contiguous pages that nobody uses: free ones, or new ones at the end
+ * of the file; returns the first block.  They are not locked: the caller must
+ * check, when it has locked one, that it is still free.
  */
-extern BlockNumber alex_space_extend(Relation index, uint32 npages,
-									 BufferAccessStrategy strategy);
+extern BlockNumber alex_space_claim_range(Relation index, uint32 npages,
+										  BufferAccessStrategy strategy);
+
+/* May the page in this exclusively locked buffer be taken? */
+extern bool alex_space_is_free(Page page);
 
 typedef struct AlexPagePointer
 {
@@ -330,14 +334,22 @@ alex_log_entries_before(const AlexLogPosition *position)
 		(uint64) (position->number - 1) * ALEX_LOG_PAGE_ENTRIES + position->count;
 }
 
-/* Entries of a chain, dead ones included; looks at its tail page. */
-extern uint64 alex_log_count(Relation index, const AlexLogChain *chain);
+/*
+ * Counts the entries of a chain, dead ones included; looks at its tail page.
+ * Returns false, and a smaller count, when that is gone: the chain was sealed.
+ */
+extern bool alex_log_count(Relation index, const AlexLogChain *chain,
+						   uint64 *count);
 
 /*
  * True if the buffer's page is the log page with that stamp.  Caller holds a
  * lock on the buffer.
  */
 extern bool alex_log_page_is(Page page, uint64 stamp);
+
+/* Raises an error: this block ought to be a page of the log, and is not. */
+extern void alex_log_report_damage(Relation index,
+								   BlockNumber block) pg_attribute_noreturn();
 
 /* Puts n entries on a log page and keeps pd_lower true; for append and redo. */
 extern void alex_log_page_add(Page page, const AlexLogEntry *entries, int n);
@@ -367,6 +379,14 @@ typedef void (*AlexLogTake) (const AlexLogEntry *entries, int n,
 extern bool alex_log_read(Relation index, const AlexLogChain *chain,
 						  AlexLogPosition *position, AlexLogTake take,
 						  void *context);
+
+/*
+ * For whoever could not read a chain to its end and would begin again: raises
+ * an error if that is not because the manifest has changed, but because the
+ * chain is broken.
+ */
+extern void alex_log_check_unbroken(Relation index,
+									const AlexManifest *manifest);
 
 /*
  * The pages of a chain that nobody can free or extend meanwhile, palloc'd.
@@ -494,6 +514,9 @@ extern void alex_run_close(AlexRunReader *run_reader);
  * before it. */
 extern uint32 alex_run_find(AlexRunReader *run_reader, uint64 key, uint64 tid);
 extern void alex_run_fence(AlexRunReader *run_reader, uint32 number,
+						   AlexFence *fence);
+/* Only where the leaf is: leaves key and TID of the fence undefined. */
+extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);
 
 /* False when the Bloom filter proves that the key is not in the run. */

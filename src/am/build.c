@@ -157,6 +157,7 @@ write_runs(Relation index, AlexBuild *build)
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE,
 								 ALEX_PHASE_INSTALL);
+	ALEX_FAILPOINT("build-before-install");
 	alex_manifest_change_begin(index, ALEX_PARTS, &change);
 	for (int part = 0; part < ALEX_PARTS; part++)
 		if (runs[part].entries > 0)

@@ -12,9 +12,15 @@
  *
  * One WAL record puts the new run in and marks the old ones retired.  They
  * stay listed, and VACUUM goes on to visit them, until no scan can be
- * following an older manifest: their safexid, the next transaction id while
- * the metapage is locked for the change, is behind every snapshot.  Then
+ * following an older manifest: their safexid is behind every snapshot.  Then
  * they leave the manifest, and their pages are freed.
+ *
+ * The safexid is the next transaction id at some moment when everybody could
+ * see the change.  Read any earlier, it would not do: a view is taken without
+ * a lock, so that until the change is published a scan could follow the older
+ * manifest with a snapshot that is newer than what we read; and on a standby
+ * transactions that come before the change in WAL could be newer, too.  So a
+ * second record adds it, and until then the runs cannot be removed.
  *
  * The maintenance lock keeps VACUUM from setting dead bits in runs while
  * they are copied (hazard H8).
@@ -342,31 +348,50 @@ publish_change(AlexManifestChange *change, void *context)
 	alex_memtable_changed(change->index, change->manifest);
 }
 
+/* Retired, but nobody knows yet how long it must stay listed. */
+static inline bool
+lacks_safexid(const AlexRun *run)
+{
+	return (run->flags & ALEX_RUN_RETIRED) != 0 &&
+		!FullTransactionIdIsValid(run->safexid);
+}
+
+/* Gives retired runs their safexid; see the head of this file. */
+static void
+set_safexid(Relation index)
+{
+	AlexManifestChange change;
+	FullTransactionId safexid;
+
+	alex_manifest_change_begin(index, 0, &change);
+	safexid = ReadNextFullTransactionId();
+	for (int i = 0; i < change.manifest->nruns; i++)
+	{
+		if (lacks_safexid(&change.manifest->runs[i]))
+			change.manifest->runs[i].safexid = safexid;
+	}
+	alex_manifest_change_commit(&change, ALEX_MANIFEST_COMPACT,
+								InvalidFullTransactionId, InvalidBuffer,
+								NULL, publish_change, NULL);
+	alex_manifest_change_end(&change);
+}
+
 /* Puts the new run in place of the old ones. */
 static void
 install(Relation index, const AlexRun **runs, const bool *moved, int nruns,
 		const AlexRun *new_run)
 {
 	AlexManifestChange change;
-	FullTransactionId safexid;
 
 	alex_manifest_change_begin(index, 1, &change);
-
-	/*
-	 * Scans that take their view after this change do not see the old runs;
-	 * those that took it before have a snapshot that is not newer than this.
-	 */
-	safexid = ReadNextFullTransactionId();
 	for (int i = 0; i < change.manifest->nruns; i++)
 	{
 		AlexRun    *run = &change.manifest->runs[i];
 
 		for (int n = 0; n < nruns; n++)
 		{
-			if (run->id != runs[n]->id)
-				continue;
-			run->flags |= ALEX_RUN_RETIRED | (moved[n] ? ALEX_RUN_MOVED : 0);
-			run->safexid = safexid;
+			if (run->id == runs[n]->id)
+				run->flags |= ALEX_RUN_RETIRED | (moved[n] ? ALEX_RUN_MOVED : 0);
 		}
 	}
 	if (new_run->entries > 0)
@@ -375,6 +400,9 @@ install(Relation index, const AlexRun **runs, const bool *moved, int nruns,
 								InvalidFullTransactionId, InvalidBuffer,
 								NULL, publish_change, NULL);
 	alex_manifest_change_end(&change);
+
+	ALEX_FAILPOINT("compact-before-safexid");
+	set_safexid(index);
 }
 
 /* Compacts the chosen runs; returns the number of entries dropped. */
@@ -506,7 +534,7 @@ find_removable(const AlexManifest *manifest)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
-		if ((run->flags & ALEX_RUN_RETIRED) != 0 &&
+		if ((run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
 			GlobalVisCheckRemovableFullXid(NULL, run->safexid) &&
 			(!FullTransactionIdIsValid(newest) ||
 			 FullTransactionIdFollows(run->safexid, newest)))
@@ -518,7 +546,7 @@ find_removable(const AlexManifest *manifest)
 static inline bool
 goes_with(const AlexRun *run, FullTransactionId newest)
 {
-	return (run->flags & ALEX_RUN_RETIRED) != 0 &&
+	return (run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
 		FullTransactionIdFollowsOrEquals(newest, run->safexid);
 }
 
@@ -532,6 +560,16 @@ alex_remove_retired(Relation index)
 	FullTransactionId newest = find_removable(manifest);
 	Size		npages = 0;
 	int			used = 0;
+
+	/* an error or a crash came between the two records of a compaction */
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		if (lacks_safexid(&manifest->runs[i]))
+		{
+			set_safexid(index);
+			break;
+		}
+	}
 
 	if (!FullTransactionIdIsValid(newest))
 	{

@@ -112,7 +112,7 @@ open_run(AlexScan *state, AlexCursor *cursor)
 
 	alex_scan_run_open(state, run);
 	number = alex_run_find(&run->reader, bound.key, bound.tid);
-	alex_run_fence(&run->reader, number, &fence);
+	alex_run_place(&run->reader, number, &fence);
 	open_leaf(state, cursor, number, &fence);
 	cursor->leaf_edge = alex_leaf_search(cursor->leaf.page,
 										 bound.key, bound.tid);
@@ -148,8 +148,12 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 }
 
 /*
- * Unpacks the next entries of a run and returns their number; *first_slot is
- * where they are on the leaf page.  Sets finished when there are none.
+ * Unpacks the keys of the next entries of a run and returns their number;
+ * *first_slot is where they are on the leaf page.  Sets finished when there
+ * are none.
+ *
+ * The caller has come back for the entry after the last one that we gave it,
+ * so nothing in hand needs VACUUM to wait; what is read from here on does.
  */
 static int
 load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
@@ -157,6 +161,8 @@ load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
 	int			first;
 	int			count;
 
+	if (state->has_place)
+		alex_readers_move();
 	if (!cursor->opened)
 		open_run(state, cursor);
 	if (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) &&
@@ -178,8 +184,7 @@ load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
 		first = cursor->leaf_edge - count;
 		cursor->leaf_edge = first;
 	}
-	alex_leaf_unpack(cursor->leaf.page, first, count,
-					 cursor->keys, cursor->tids);
+	alex_leaf_unpack(cursor->leaf.page, first, count, cursor->keys, NULL);
 	*first_slot = first;
 	return count;
 }
@@ -302,8 +307,14 @@ alex_cursor_fill(AlexScan *state, AlexCursor *cursor)
 			begin = count_keys(cursor->keys, end, state->low, false);
 			cursor->finished = true;
 		}
-		if (cursor->run != NULL && alex_leaf_dead_count(cursor->leaf.page) > 0)
-			drop_dead(cursor, first_slot, begin, &end);
+		/* TIDs are elsewhere on the page: read those that are wanted */
+		if (cursor->run != NULL && begin < end)
+		{
+			alex_leaf_unpack(cursor->leaf.page, first_slot + begin,
+							 end - begin, NULL, cursor->tids + begin);
+			if (alex_leaf_dead_count(cursor->leaf.page) > 0)
+				drop_dead(cursor, first_slot, begin, &end);
+		}
 
 		if (begin < end)
 		{

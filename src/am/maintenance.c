@@ -28,10 +28,10 @@ PG_FUNCTION_INFO_V1(alex_compact);
 /*
  * Seals the log and merges all runs into one.
  *
- * The table is locked as VACUUM locks it.  We must not wait for the
- * maintenance lock while this session holds a pin on one of the index's
- * pages, since VACUUM may hold the lock and wait for the pin (hazard H17):
- * hence no open cursor may be using the index.
+ * The table is locked as VACUUM locks it.  We must not wait for that lock, or
+ * for the maintenance lock, while this session holds a pin on one of the
+ * index's pages, since VACUUM may hold them and wait for the pin (hazard
+ * H17): hence no open cursor may be using the index.
  */
 Datum
 alex_compact(PG_FUNCTION_ARGS)
@@ -51,7 +51,7 @@ alex_compact(PG_FUNCTION_ARGS)
 	/* lock the table first, as everybody does */
 	table_oid = IndexGetRelation(index_oid, true);
 	table = OidIsValid(table_oid) ?
-		try_relation_open(table_oid, ShareUpdateExclusiveLock) : NULL;
+		try_relation_open(table_oid, AccessShareLock) : NULL;
 	index = alex_inspect_open(index_oid, RowExclusiveLock);
 	if (table == NULL || table_oid != IndexGetRelation(index_oid, false))
 		ereport(ERROR,
@@ -59,6 +59,7 @@ alex_compact(PG_FUNCTION_ARGS)
 				 errmsg("could not open parent table of index \"%s\"",
 						RelationGetRelationName(index))));
 	CheckTableNotInUse(index, "alex_compact");
+	LockRelation(table, ShareUpdateExclusiveLock);
 
 	LockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 	LockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);

@@ -41,9 +41,7 @@ release_shared(void *argument)
 {
 	AlexScan   *state = argument;
 
-	if (state->is_reader)
-		alex_readers_leave();
-	state->is_reader = false;
+	alex_scan_leave(state);
 	if (state->view.shared != NULL)
 		alex_view_release(&state->view);
 	if (state->incarnation != 0)
@@ -103,11 +101,7 @@ release_entries(AlexScan *state)
 				alex_page_close(&sealed->runs[i].cursor->leaf);
 		}
 	}
-	if (state->is_reader)
-	{
-		state->is_reader = false;
-		alex_readers_leave();
-	}
+	alex_scan_leave(state);
 	state->nheads = 0;
 }
 
@@ -291,7 +285,7 @@ start_scan(AlexScan *state, bool forward, int batch_size)
 		alex_scan_keys_prepare(state);
 	alex_scan_test_snapshot(state);
 	state->snapshot_is_mvcc = IsMVCCSnapshot(scan->xs_snapshot);
-	state->pin_leaves = scan->xs_want_itup || !state->snapshot_is_mvcc;
+	state->interlock = scan->xs_want_itup || !state->snapshot_is_mvcc;
 	state->forward = forward;
 	if (interval_count(state) == 0)
 	{

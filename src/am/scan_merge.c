@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "utils/memutils.h"
 
 #include "alex/scan.h"
@@ -242,6 +243,34 @@ add_generation(AlexScan *state, int which, uint64 generation, AlexEntry bound,
 }
 
 /*
+ * Chooses how VACUUM is kept from reusing TIDs that this scan has in hand.
+ *
+ * A scan of one mapped run says in shared memory that it is inside the index.
+ * It moves with every batch, so that VACUUM waits no longer than for a pin.
+ * With several sources there would be no moment at which it has done with all
+ * batches but the end; then, and where there is no mapping, leaf pages are
+ * pinned.  So they are on a standby, where only pins make redo wait.
+ */
+static void
+choose_interlock(AlexScan *state)
+{
+	bool		one_mapped_run = state->nheads == 1 &&
+	state->heads[0].cursor->run != NULL && state->reader.mapping != NULL;
+
+	if (state->interlock && one_mapped_run && !RecoveryInProgress())
+	{
+		if (!state->has_place)
+			state->has_place = alex_readers_try_enter(state->index);
+	}
+	else if (state->has_place)
+	{
+		state->has_place = false;
+		alex_readers_leave();
+	}
+	state->pin_leaves = state->interlock && !state->has_place;
+}
+
+/*
  * Prepares to deliver the entries of the current interval from "bound" on.
  */
 void
@@ -262,6 +291,7 @@ alex_merge_start(AlexScan *state, AlexEntry bound, int batch_size)
 	}
 	if (state->nheads > 1)
 		heapify(state);
+	choose_interlock(state);
 }
 
 /*

@@ -46,7 +46,10 @@
 static void
 publish_freeze(AlexManifestChange *change, void *context)
 {
-	alex_memtable_frozen(change->index, change->manifest);
+	Page		tail = BufferGetPage(*(Buffer *) context);
+
+	alex_memtable_frozen(change->index, change->manifest,
+						 ((AlexLogPage *) tail)->count);
 }
 
 static void
@@ -86,7 +89,7 @@ freeze(Relation index)
 		manifest->active.tail = InvalidBlockNumber;
 		alex_manifest_change_commit(&change, ALEX_MANIFEST_FREEZE,
 									InvalidFullTransactionId, tail,
-									close_tail, publish_freeze, NULL);
+									close_tail, publish_freeze, &tail);
 		UnlockReleaseBuffer(tail);
 	}
 	alex_manifest_change_end(&change);
@@ -244,6 +247,7 @@ alex_seal(Relation index, bool all)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
 	AlexManifest *manifest = alex_manifest_read(index);
+	uint64		count;
 
 	if (manifest->frozen.generation != 0)
 	{
@@ -251,8 +255,8 @@ alex_seal(Relation index, bool all)
 		manifest = alex_manifest_read(index);
 	}
 
-	if (all ||
-		alex_log_count(index, &manifest->active) >= alex_memtable_entries)
+	(void) alex_log_count(index, &manifest->active, &count);
+	if (all || count >= alex_memtable_entries)
 	{
 		freeze(index);
 		ALEX_FAILPOINT("seal-after-freeze");

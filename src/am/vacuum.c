@@ -115,12 +115,7 @@ vacuum_log_page(AlexVacuum *vacuum, const AlexPagePointer *pointer)
 	vacuum->nslots = 0;
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	if (!alex_log_page_is((Page) log, pointer->stamp))
-		ereport(ERROR,
-				(errcode(ERRCODE_INDEX_CORRUPTED),
-				 errmsg("block %u of index \"%s\" is not the log page that was expected",
-						pointer->block,
-						RelationGetRelationName(vacuum->index)),
-				 errhint("Please REINDEX it.")));
+		alex_log_report_damage(vacuum->index, pointer->block);
 
 	for (int i = 0; i < log->count; i++)
 	{
@@ -173,6 +168,7 @@ vacuum_log(AlexVacuum *vacuum)
 	manifest = alex_manifest_read(vacuum->index);
 	vacuum_chain(vacuum, &manifest->frozen);
 	vacuum_chain(vacuum, &manifest->active);
+	ALEX_FAILPOINT("vacuum-before-epoch");
 	pfree(manifest);
 
 	/* whoever has a copy of the log must know that it is out of date */
@@ -305,9 +301,12 @@ flush_dead_bits(AlexVacuum *vacuum)
 	if (!vacuum->unflushed)
 		return;
 
+	ALEX_FAILPOINT("vacuum-before-flush");
 	FlushRelationBuffers(vacuum->index);
+	ALEX_FAILPOINT("vacuum-before-barrier");
 	if (RelationNeedsWAL(vacuum->index))
 		alex_log_barrier(vacuum->index);
+	ALEX_FAILPOINT("vacuum-after-barrier");
 
 	alex_manifest_change_begin(vacuum->index, 0, &change);
 	change.manifest->flags &= ~ALEX_META_UNFLUSHED;
@@ -355,9 +354,12 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	alex_reader_close(vacuum->reader);
 	flush_dead_bits(vacuum);
 
-	/* nobody may still hold a TID that was taken out of the memtable */
-	if (vacuum->log_dead > 0)
-		alex_readers_wait(info->index);
+	/*
+	 * Scans without pins may hold TIDs that they read before; even if this
+	 * call has changed nothing, since an earlier one may have been cancelled
+	 * right here.
+	 */
+	alex_readers_wait(info->index);
 
 	UnlockPage(info->index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
@@ -372,6 +374,8 @@ static double
 count_entries(Relation index)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
+	uint64		active;
+	uint64		frozen;
 	double		count = 0;
 
 	for (int i = 0; i < manifest->nruns; i++)
@@ -381,11 +385,11 @@ count_entries(Relation index)
 		if ((run->flags & ALEX_RUN_RETIRED) == 0)
 			count += run->entries - run->dead;
 	}
-	count += alex_log_count(index, &manifest->active) +
-		alex_log_count(index, &manifest->frozen);
+	(void) alex_log_count(index, &manifest->active, &active);
+	(void) alex_log_count(index, &manifest->frozen, &frozen);
 	pfree(manifest);
 
-	return count;
+	return count + active + frozen;
 }
 
 IndexBulkDeleteResult *

@@ -257,7 +257,7 @@ check_chain(ChainCheck *chain_check)
 	if (BlockNumberIsValid(block) != (chain->npages > 0) ||
 		BlockNumberIsValid(chain->tail) != (chain->npages > 0) ||
 		(chain->npages > 0 && chain->generation == 0) || chain->unused != 0)
-		alex_check_fail(check, ALEX_META_BLOCK, "the metapage contradicts itself on whether it is empty");
+		alex_check_fail(check, ALEX_META_BLOCK, "the metapage describes it in a way that contradicts itself");
 
 	for (; BlockNumberIsValid(block); number++)
 	{

@@ -56,8 +56,8 @@ run_fault(const AlexManifest *manifest, const AlexRun *run)
 		return "it has unknown flags";
 	if ((run->flags & ALEX_RUN_MOVED) != 0 && !retired)
 		return "its pages belong to another run although it is not retired";
-	if (retired != (U64FromFullTransactionId(run->safexid) != 0))
-		return "it is retired and at the same time it is not";
+	if (!retired && FullTransactionIdIsValid(run->safexid))
+		return "it is not retired but says since when";
 	if (run->unused != 0)
 		return "its unused field is not zero";
 	if (run->entries == 0 || run->leaf_pages == 0)

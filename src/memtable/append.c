@@ -110,6 +110,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		MarkBufferDirty(buffer);
 		if (RelationNeedsWAL(index))
 			log_append(buffer, entries, before.count, n);
+		ALEX_FAILPOINT("append-before-memtable");
 
 		/* not held across the WAL insertion: scans need it */
 		memtable = lock_memtable(local, index);

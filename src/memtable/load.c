@@ -157,16 +157,24 @@ complete_loading(Relation index, AlexMemtable *memtable,
 	{
 		AlexLoader	loader = {0};
 
+		/*
+		 * On a primary, the page that we have come to is the one that the
+		 * metapage calls the tail.  Redo links a new page before it changes
+		 * the metapage, so on a standby it may be the next one already.
+		 */
 		loader.memtable = memtable;
 		loader.generation = active;
-		if (BlockNumberIsValid(meta->active.tail))
+		if (active->applied.stamp != 0)
 		{
 			AlexLogPage *tail;
 
-			tail_buffer = ReadBuffer(index, meta->active.tail);
+			tail_buffer = ReadBuffer(index, active->applied.block);
 			LockBuffer(tail_buffer, BUFFER_LOCK_SHARE);
 			tail = (AlexLogPage *) BufferGetPage(tail_buffer);
-			Assert(tail->header.stamp == active->applied.stamp);
+			if (!alex_log_page_is((Page) tail, active->applied.stamp) ||
+				tail->count < active->applied.count)
+				alex_log_report_damage(index, active->applied.block);
+			Assert(recovery || active->applied.block == meta->active.tail);
 			take_entries(tail->entries + active->applied.count,
 						 tail->count - active->applied.count, &loader);
 			active->applied.count = tail->count;
@@ -227,6 +235,8 @@ load(Relation index, AlexMemtable *memtable, bool recovery)
 					   &no_memory))
 			done = complete_loading(index, memtable, manifest, recovery,
 									&no_memory);
+		if (!done && !no_memory)
+			alex_log_check_unbroken(index, manifest);
 		pfree(manifest);
 
 		if (done)
@@ -370,30 +380,51 @@ alex_memtable_apply(AlexMemtable *memtable, uint64 generation,
 	return true;
 }
 
+/*
+ * A change of the manifest finds the memtable as the change before left it,
+ * or else it is of a file that was moved away, changed and moved back (H10).
+ * Then it is thrown away here, as its number of the manifest's version is
+ * what would have given it away.
+ */
+static bool
+follows_manifest(AlexMemtable *memtable, const AlexManifest *manifest)
+{
+	if (memtable->state != ALEX_MEMTABLE_READY)
+		return false;
+	if (!memtable->in_recovery &&
+		memtable->incarnation == manifest->incarnation &&
+		pg_atomic_read_u64(&memtable->manifest_version) + 1 == manifest->version)
+		return true;
+	alex_memtable_unload(memtable);
+	return false;
+}
+
 void
-alex_memtable_frozen(Relation index, const AlexManifest *manifest)
+alex_memtable_frozen(Relation index, const AlexManifest *manifest,
+					 uint32 tail_count)
 {
 	AlexMemtable *memtable = alex_registry_lock(index);
+	AlexMemtableGeneration *active;
+	AlexMemtableGeneration *frozen;
 
 	if (memtable == NULL)
 		return;
+
+	active = &memtable->generations[ALEX_ACTIVE];
+	frozen = &memtable->generations[ALEX_FROZEN];
+	/* this is when the chain's end is last compared with its log's (H10) */
+	if (follows_manifest(memtable, manifest) &&
+		(active->generation != manifest->frozen.generation ||
+		 active->applied.stamp != manifest->frozen.tail_stamp ||
+		 active->applied.count != tail_count || frozen->generation != 0))
+		alex_memtable_unload(memtable);
 	if (memtable->state == ALEX_MEMTABLE_READY)
 	{
-		AlexMemtableGeneration *active = &memtable->generations[ALEX_ACTIVE];
-		AlexMemtableGeneration *frozen = &memtable->generations[ALEX_FROZEN];
-
-		if (memtable->in_recovery ||
-			active->generation != manifest->frozen.generation ||
-			frozen->generation != 0)
-			alex_memtable_unload(memtable);
-		else
-		{
-			*frozen = *active;
-			for (int part = 0; part < ALEX_PARTS; part++)
-				alex_tree_init(&active->trees[part]);
-			active->generation = manifest->active.generation;
-			memset(&active->applied, 0, sizeof(AlexLogPosition));
-		}
+		*frozen = *active;
+		for (int part = 0; part < ALEX_PARTS; part++)
+			alex_tree_init(&active->trees[part]);
+		active->generation = manifest->active.generation;
+		memset(&active->applied, 0, sizeof(AlexLogPosition));
 	}
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	alex_memtable_publish(memtable);
@@ -404,13 +435,15 @@ void
 alex_memtable_installed(Relation index, const AlexManifest *manifest)
 {
 	AlexMemtable *memtable = alex_registry_lock(index);
+	bool		follows;
 
 	if (memtable == NULL)
 		return;
 
 	/* the version first: whoever sees less content must see the new run */
+	follows = follows_manifest(memtable, manifest);
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
-	if (memtable->state == ALEX_MEMTABLE_READY)
+	if (follows)
 		reset_generation(&memtable->generations[ALEX_FROZEN], 0);
 	alex_memtable_publish(memtable);
 	LWLockRelease(&memtable->lock);
@@ -423,9 +456,9 @@ alex_memtable_changed(Relation index, const AlexManifest *manifest)
 
 	if (memtable == NULL)
 		return;
-	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
-	if (memtable->state == ALEX_MEMTABLE_READY)
+	if (follows_manifest(memtable, manifest))
 		memtable->dead_epoch = manifest->dead_epoch;
+	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	LWLockRelease(&memtable->lock);
 }
 

@@ -120,9 +120,9 @@ is_at_tail(Relation index, const AlexLogChain *chain,
 	return result;
 }
 
-static bool
-is_current(Relation index, const AlexPrivateLog *log,
-		   const AlexManifest *manifest)
+bool
+alex_private_log_is_current(Relation index, const AlexPrivateLog *log,
+							const AlexManifest *manifest)
 {
 	return log->incarnation == manifest->incarnation &&
 		log->dead_epoch == manifest->dead_epoch &&
@@ -173,13 +173,16 @@ alex_private_log(Relation index, AlexPrivateLog *cached,
 
 		CHECK_FOR_INTERRUPTS();
 
-		if (cached != NULL && is_current(index, cached, *manifest))
+		if (cached != NULL &&
+			alex_private_log_is_current(index, cached, *manifest))
 		{
 			cached->references++;
 			return cached;
 		}
 
 		log = read_log(index, *manifest);
+		if (log == NULL)
+			alex_log_check_unbroken(index, *manifest);
 
 		/*
 		 * A seal in the meantime would have moved entries from under us into

@@ -1,17 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * readers.c
- *	  Readers of memtable entries whom VACUUM waits for.
+ *	  Readers that VACUUM waits for, without pins.
  *
- * A scan under a non-MVCC snapshot that holds a TID out of the memtable may
- * visit the heap after VACUUM has removed the entry and the TID has been
- * reused, and would take the new tuple for the old.  For entries of runs the
- * pin on the leaf page prevents that; a memtable entry has no page.  So the
- * scan says here that it is inside, and VACUUM, after it has removed entries
- * from the memtable, waits until everybody who was inside has left once.
+ * Some scans hold TIDs that must not be reused until their caller has looked
+ * at the heap: index-only scans, whose caller trusts the visibility map, and
+ * scans under a non-MVCC snapshot, which would take a new tuple for the old
+ * one.  A pin on the leaf page makes VACUUM wait; but a mapped page has no
+ * buffer to pin without giving up what the mapping saves, and an entry of the
+ * memtable has no page at all.
  *
- * Each backend has a place of its own: a counter that is odd while the
- * backend is inside, and the relation it entered first (0: several).
+ * So each backend has a place here: a counter that is odd while the backend
+ * is inside an index, and which index.  The backend enters, with a full
+ * barrier, before it reads dead bits or the memtable, and moves (the counter
+ * grows by two) when it has done with the TIDs it read and is about to read
+ * others.  VACUUM, after dead bits have reached the file and entries have
+ * left the memtable, waits until each counter that was odd has changed: who
+ * enters or moves after that reads what VACUUM has left.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -112,6 +117,31 @@ alex_readers_enter(Relation index)
 	}
 
 	/* what we read from the memtable must come after this is seen */
+	pg_memory_barrier();
+}
+
+bool
+alex_readers_try_enter(Relation index)
+{
+	if (depth > 0)
+		return false;
+	alex_readers_enter(index);
+	return true;
+}
+
+void
+alex_readers_move(void)
+{
+	AlexReaderPlace *place = &places[MyProc->pgprocno];
+
+	Assert(depth > 0);
+
+	/* others of our scans are inside, too, and may not have done */
+	if (depth > 1)
+		return;
+	pg_memory_barrier();
+	pg_atomic_write_u64(&place->counter,
+						pg_atomic_read_u64(&place->counter) + 2);
 	pg_memory_barrier();
 }
 

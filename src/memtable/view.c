@@ -221,9 +221,13 @@ take_on_standby(AlexLocal *local, Relation index,
 				const AlexManifest *manifest, AlexView *view)
 {
 	AlexMemtable *memtable = local->memtable;
-	uint64		count = alex_log_count(index, &manifest->active);
+	uint64		count;
 	bool		complete;
 	uint64		entries = 0;
+
+	/* redo may have sealed the log since the manifest was read */
+	if (!alex_log_count(index, &manifest->active, &count))
+		return false;
 
 	if (manifest->active.npages > 0 || manifest->frozen.npages > 0)
 	{
@@ -300,6 +304,18 @@ alex_view_take(AlexLocal *local, Relation index, AlexView *view)
 		{
 			keep_manifest(local, manifest);
 			taken = take_known(local, view);
+		}
+
+		/*
+		 * There was no room for the memtable when we made a copy of the log,
+		 * and trying to load it may cost more than all else that a scan does:
+		 * not before the log has changed.
+		 */
+		if (!taken && local->private_log != NULL &&
+			alex_private_log_is_current(index, local->private_log, manifest))
+		{
+			take_private(local, index, &manifest, view);
+			taken = true;
 		}
 		pfree(manifest);
 		if (taken)

@@ -50,7 +50,18 @@ alex_log_page_is(Page page, uint64 stamp)
 	const AlexPageHeader *header = alex_page_header(page);
 
 	return !PageIsNew(page) && header->kind == ALEX_PAGE_LOG &&
-		header->stamp == stamp;
+		header->stamp == stamp &&
+		((const AlexLogPage *) page)->count <= ALEX_LOG_PAGE_ENTRIES;
+}
+
+void
+alex_log_report_damage(Relation index, BlockNumber block)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("block %u of index \"%s\" is not the log page that was expected",
+					block, RelationGetRelationName(index)),
+			 errhint("Please REINDEX it.")));
 }
 
 void
@@ -216,9 +227,17 @@ alex_log_lock_tail(Relation index, AlexLogPosition hint, uint32 *linked)
 				(log->flags & ALEX_LOG_CLOSED) != 0 ||
 				BlockNumberIsValid(log->next))
 			{
-				/* the chain went on without us */
+				AlexLogPosition now;
+
+				/*
+				 * The chain went on without us.  Whoever did that changed the
+				 * metapage, which he held locked, too.
+				 */
 				UnlockReleaseBuffer(buffer);
-				tail = read_tail(index);
+				now = read_tail(index);
+				if (now.block == tail.block && now.stamp == tail.stamp)
+					alex_log_report_damage(index, tail.block);
+				tail = now;
 				continue;
 			}
 			if (log->count < ALEX_LOG_PAGE_ENTRIES)
@@ -277,6 +296,58 @@ alex_log_read(Relation index, const AlexLogChain *chain,
 	return true;
 }
 
+/* The block at which a chain breaks off, or InvalidBlockNumber. */
+static BlockNumber
+find_break(Relation index, const AlexLogChain *chain)
+{
+	BlockNumber block = chain->generation == 0 ? InvalidBlockNumber : chain->head;
+	uint64		stamp = chain->head_stamp;
+
+	while (BlockNumberIsValid(block))
+	{
+		Buffer		buffer;
+		AlexLogPage *log;
+		BlockNumber next;
+
+		CHECK_FOR_INTERRUPTS();
+
+		buffer = ReadBuffer(index, block);
+		log = (AlexLogPage *) BufferGetPage(buffer);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		if (!alex_log_page_is((Page) log, stamp) ||
+			log->generation != chain->generation)
+		{
+			UnlockReleaseBuffer(buffer);
+			break;
+		}
+		next = log->next;
+		stamp = log->next_stamp;
+		UnlockReleaseBuffer(buffer);
+		block = next;
+	}
+
+	return block;
+}
+
+void
+alex_log_check_unbroken(Relation index, const AlexManifest *manifest)
+{
+	BlockNumber block = find_break(index, &manifest->frozen);
+	AlexManifest *now;
+
+	if (!BlockNumberIsValid(block))
+		block = find_break(index, &manifest->active);
+	if (!BlockNumberIsValid(block))
+		return;
+
+	/* a chain's pages are freed after the manifest has changed */
+	now = alex_manifest_read(index);
+	if (now->incarnation == manifest->incarnation &&
+		now->version == manifest->version)
+		alex_log_report_damage(index, block);
+	pfree(now);
+}
+
 AlexPagePointer *
 alex_log_pages(Relation index, const AlexLogChain *chain, int *npages)
 {
@@ -292,11 +363,7 @@ alex_log_pages(Relation index, const AlexLogChain *chain, int *npages)
 
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
 		if (!alex_log_page_is((Page) log, stamp))
-			ereport(ERROR,
-					(errcode(ERRCODE_INDEX_CORRUPTED),
-					 errmsg("block %u of index \"%s\" is not the log page that was expected",
-							block, RelationGetRelationName(index)),
-					 errhint("Please REINDEX it.")));
+			alex_log_report_damage(index, block);
 		pages[*npages].block = block;
 		pages[*npages].stamp = stamp;
 		(*npages)++;
@@ -308,21 +375,25 @@ alex_log_pages(Relation index, const AlexLogChain *chain, int *npages)
 	return pages;
 }
 
-uint64
-alex_log_count(Relation index, const AlexLogChain *chain)
+bool
+alex_log_count(Relation index, const AlexLogChain *chain, uint64 *count)
 {
 	AlexLogPosition tail = {0};
 	Buffer		buffer;
+	bool		found;
 
+	*count = 0;
 	if (chain->npages == 0)
-		return 0;
+		return true;
 
 	tail.number = chain->npages;
 	buffer = ReadBuffer(index, chain->tail);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	if (alex_log_page_is(BufferGetPage(buffer), chain->tail_stamp))
+	found = alex_log_page_is(BufferGetPage(buffer), chain->tail_stamp);
+	if (found)
 		tail.count = ((AlexLogPage *) BufferGetPage(buffer))->count;
 	UnlockReleaseBuffer(buffer);
 
-	return alex_log_entries_before(&tail);
+	*count = alex_log_entries_before(&tail);
+	return found;
 }

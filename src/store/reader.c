@@ -124,22 +124,31 @@ page_tag(Relation index, uint64 stamp, bool mapped)
 	return ((stamp ^ salt) * UINT64CONST(0x9E3779B97F4A7C15)) | 1;
 }
 
+/*
+ * Is the page in this block known to be verified?  A backend remembers blocks
+ * of its own in a small table, which mostly stays in its caches; the table
+ * shared by all spares a new backend the verification of what others have
+ * seen, but not in recovery, when pages may be half written.
+ */
 static inline bool
-tag_is_verified(uint64 tag)
+tag_is_verified(uint64 tag, BlockNumber block)
 {
-	uint32		slot = tag >> (64 - SHARED_BITS);
+	uint64	   *local = &verified_local[block & ((1 << LOCAL_BITS) - 1)];
 
-	if (unlikely(RecoveryInProgress()))
-		return verified_local[tag >> (64 - LOCAL_BITS)] == tag;
-	return pg_atomic_read_u64(&verified_shared->tags[slot]) == tag;
+	if (likely(*local == tag))
+		return true;
+	if (RecoveryInProgress() ||
+		pg_atomic_read_u64(&verified_shared->tags[tag >> (64 - SHARED_BITS)]) != tag)
+		return false;
+	*local = tag;
+	return true;
 }
 
 static void
-remember_tag(uint64 tag)
+remember_tag(uint64 tag, BlockNumber block)
 {
-	if (RecoveryInProgress())
-		verified_local[tag >> (64 - LOCAL_BITS)] = tag;
-	else
+	verified_local[block & ((1 << LOCAL_BITS) - 1)] = tag;
+	if (!RecoveryInProgress())
 		pg_atomic_write_u64(&verified_shared->tags[tag >> (64 - SHARED_BITS)],
 							tag);
 }
@@ -167,11 +176,12 @@ page_hash_fits(const char *page, uint64 stamp, uint16 kind)
 
 /* The hash fits, and this is not known yet. */
 static pg_noinline bool
-verify_page(const char *page, uint64 stamp, uint16 kind, uint64 tag)
+verify_page(const char *page, BlockNumber block, uint64 stamp, uint16 kind,
+			uint64 tag)
 {
 	if (!page_hash_fits(page, stamp, kind))
 		return false;
-	remember_tag(tag);
+	remember_tag(tag, block);
 	return true;
 }
 
@@ -185,16 +195,16 @@ page_header_fits(const char *page, uint64 stamp, uint16 kind)
 }
 
 static inline bool
-page_contents_fit(Relation index, const char *page, uint64 stamp, uint16 kind,
-				  bool mapped)
+page_contents_fit(Relation index, const char *page, BlockNumber block,
+				  uint64 stamp, uint16 kind, bool mapped)
 {
 	uint64		tag;
 
 	if (!must_verify())
 		return true;
 	tag = page_tag(index, stamp, mapped);
-	return likely(tag_is_verified(tag)) ||
-		verify_page(page, stamp, kind, tag);
+	return likely(tag_is_verified(tag, block)) ||
+		verify_page(page, block, stamp, kind, tag);
 }
 
 /* The page as the mapping shows it, or NULL if that is not what is wanted. */
@@ -205,7 +215,8 @@ mapped_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind)
 
 	if (likely(page != NULL) &&
 		likely(page_header_fits(page, stamp, kind)) &&
-		likely(page_contents_fit(reader->index, page, stamp, kind, true)))
+		likely(page_contents_fit(reader->index, page, block, stamp, kind,
+								 true)))
 		return page;
 	return NULL;
 }
@@ -234,7 +245,8 @@ report_damage(Relation index, BlockNumber block, uint64 run, const char *fault)
 
 /* NULL, or what is wrong with a page read through the buffer manager. */
 static const char *
-page_fault(Relation index, Page page, uint64 stamp, uint16 kind)
+page_fault(Relation index, Page page, BlockNumber block, uint64 stamp,
+		   uint16 kind)
 {
 	const AlexPageHeader *header = alex_page_header(page);
 
@@ -249,7 +261,7 @@ page_fault(Relation index, Page page, uint64 stamp, uint16 kind)
 						header->kind, kind);
 	if (header->version != ALEX_SEALED_VERSION)
 		return psprintf("the page has format version %u", header->version);
-	if (!page_contents_fit(index, page, stamp, kind, false))
+	if (!page_contents_fit(index, page, block, stamp, kind, false))
 		return "the page does not fit its checksum";
 	return NULL;
 }
@@ -275,7 +287,8 @@ open_buffered(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
 	 * under a cleanup lock.
 	 */
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	fault = page_fault(reader->index, BufferGetPage(buffer), stamp, kind);
+	fault = page_fault(reader->index, BufferGetPage(buffer), block, stamp,
+					   kind);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	if (fault != NULL)
 		report_damage(reader->index, block, run, fault);
@@ -486,6 +499,15 @@ alex_run_find(AlexRunReader *run_reader, uint64 key, uint64 tid)
 	if (likely(run_reader->source.first_page != NULL))
 		count_hit(run_reader->reader->index);
 	return alex_model_find(&run_reader->source, key, tid);
+}
+
+void
+alex_run_place(AlexRunReader *run_reader, uint32 number, AlexFence *fence)
+{
+	if (likely(run_reader->run->model_pages > 0))
+		alex_model_place(&run_reader->source, number, fence);
+	else
+		alex_run_fence(run_reader, number, fence);
 }
 
 void

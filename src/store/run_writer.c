@@ -228,19 +228,19 @@ write_group(AlexRunWriter *writer)
 }
 
 /*
- * Locks npages new pages from "first" on.  False, with none locked, if one of
- * them is not new any more.
+ * Locks npages free pages from "first" on.  False, with none locked, if one
+ * of them is not free any more.
  */
 static bool
-lock_new_pages(AlexRunWriter *writer, BlockNumber first, int npages,
-			   Buffer *buffers)
+lock_free_pages(AlexRunWriter *writer, BlockNumber first, int npages,
+				Buffer *buffers)
 {
 	for (int i = 0; i < npages; i++)
 	{
 		buffers[i] = ReadBufferExtended(writer->index, MAIN_FORKNUM, first + i,
 										RBM_NORMAL, writer->strategy);
 		LockBuffer(buffers[i], BUFFER_LOCK_EXCLUSIVE);
-		if (!PageIsNew(BufferGetPage(buffers[i])))
+		if (!alex_space_is_free(BufferGetPage(buffers[i])))
 		{
 			while (i >= 0)
 				UnlockReleaseBuffer(buffers[i--]);
@@ -254,10 +254,10 @@ lock_new_pages(AlexRunWriter *writer, BlockNumber first, int npages,
  * Writes npages contiguous pages; page i gets stamp *stamp + i.  Returns the
  * first block.
  *
- * New pages are not locked between the extension of the file and here.  A
- * free space map that outlived a crash may list their numbers, so that
- * another backend claims one of them; then those written already are left to
- * the sweep for orphans, and all is written anew, under other stamps.
+ * The pages are not locked when they are claimed.  Another backend may have
+ * learnt of one of them from the free space map, before us or from a map that
+ * outlived a crash; then those written already are left to the sweep for
+ * orphans, and all is written anew elsewhere, under other stamps.
  */
 static BlockNumber
 write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
@@ -270,7 +270,8 @@ write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
 	do
 	{
 		*stamp = alex_new_stamp();
-		first = alex_space_extend(writer->index, npages, writer->strategy);
+		first = alex_space_claim_range(writer->index, npages,
+									   writer->strategy);
 
 		for (done = 0; done < npages;)
 		{
@@ -287,7 +288,7 @@ write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
 				fill(page, *stamp + done + i, done + i, source, size);
 				set_hole(page, BLCKSZ);
 			}
-			if (!lock_new_pages(writer, first + done, n, buffers))
+			if (!lock_free_pages(writer, first + done, n, buffers))
 				break;
 			write_pages(writer, kind, buffers, n);
 			done += n;
@@ -660,6 +661,7 @@ alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run)
 
 	pack_pending(writer, true);
 	write_group(writer);
+	ALEX_FAILPOINT("run-before-model");
 
 	memset(run, 0, sizeof(*run));
 	run->part = writer->part;
@@ -676,6 +678,7 @@ alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run)
 		write_model(writer, run);
 		if (bloom_pays(writer, run))
 			write_bloom(writer, run);
+		ALEX_FAILPOINT("run-before-flush");
 		flush_written(writer);
 	}
 

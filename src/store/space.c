@@ -24,6 +24,7 @@
 #include "access/xloginsert.h"
 #include "miscadmin.h"
 #include "port.h"
+#include "storage/freespace.h"
 #include "storage/indexfsm.h"
 #include "storage/lmgr.h"
 
@@ -32,6 +33,9 @@
 
 /* The stamp of every free page: nobody points at one. */
 #define ALEX_FREE_STAMP			1
+
+/* Contiguous free pages are looked for among so many. */
+#define RANGE_SEARCH_BLOCKS		65536
 
 uint64
 alex_new_stamp(void)
@@ -61,9 +65,8 @@ alex_page_init(Page page, uint16 kind, uint64 stamp)
 	((PageHeader) page)->pd_lower = sizeof(AlexPageHeader);
 }
 
-/* May the page in this exclusively locked buffer be taken? */
-static bool
-page_is_free(Page page)
+bool
+alex_space_is_free(Page page)
 {
 	return PageIsNew(page) ||
 		alex_page_header(page)->kind == ALEX_PAGE_FREE;
@@ -106,7 +109,7 @@ alex_space_claim(Relation index, BufferAccessStrategy strategy)
 									strategy);
 		if (ConditionalLockBuffer(buffer))
 		{
-			if (page_is_free(BufferGetPage(buffer)))
+			if (alex_space_is_free(BufferGetPage(buffer)))
 				return buffer;
 			UnlockReleaseBuffer(buffer);
 		}
@@ -117,11 +120,53 @@ alex_space_claim(Relation index, BufferAccessStrategy strategy)
 	return extend_by_one(index, strategy);
 }
 
+/*
+ * Looks for npages contiguous pages that are free according to the free space
+ * map, and takes them out of it.  Were new pages used instead, each compaction
+ * would make the file grow, as the pages of the old models and Bloom filters
+ * outnumber what else is in need of pages.
+ *
+ * The search begins where the map's own search would, and sees part of a large
+ * file only.
+ */
+static BlockNumber
+find_free_range(Relation index, uint32 npages)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(index);
+	BlockNumber first = GetFreeIndexPage(index);
+	uint32		found = 0;
+
+	if (first == InvalidBlockNumber)
+		return InvalidBlockNumber;
+	RecordFreeIndexPage(index, first);
+
+	for (BlockNumber i = 0; i < Min(nblocks, RANGE_SEARCH_BLOCKS); i++)
+	{
+		BlockNumber block = (first + i) % nblocks;
+
+		/* what lies on both sides of the end of the file is no range */
+		if (block == 0 || GetRecordedFreeSpace(index, block) < BLCKSZ / 2)
+			found = 0;
+		else if (++found == npages)
+		{
+			first = block - npages + 1;
+			for (BlockNumber taken = first; taken <= block; taken++)
+				RecordUsedIndexPage(index, taken);
+			return first;
+		}
+	}
+	return InvalidBlockNumber;
+}
+
 BlockNumber
-alex_space_extend(Relation index, uint32 npages, BufferAccessStrategy strategy)
+alex_space_claim_range(Relation index, uint32 npages,
+					   BufferAccessStrategy strategy)
 {
 	bool		need_lock = !RELATION_IS_LOCAL(index);
-	BlockNumber first = InvalidBlockNumber;
+	BlockNumber first = find_free_range(index, npages);
+
+	if (first != InvalidBlockNumber)
+		return first;
 
 	/*
 	 * The new pages are not locked when we return.  Whoever extends holds
