@@ -214,6 +214,16 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 	if (keys != NULL && scan->numberOfKeys > 0)
 		memmove(scan->keyData, keys, scan->numberOfKeys * sizeof(ScanKeyData));
 	state->keys_are_ready = false;
+
+	/*
+	 * The view may contain a copy of the log.  VACUUM must wait for whoever
+	 * may take TIDs out of a copy that was made before it came.
+	 */
+	if (unlikely(!IsMVCCSnapshot(scan->xs_snapshot)))
+	{
+		alex_readers_enter(state->index);
+		state->is_reader = true;
+	}
 	take_view(state);
 }
 

@@ -37,6 +37,13 @@ typedef struct AlexSortedChunk
 	int			count;
 } AlexSortedChunk;
 
+/* A chunk's next entry, where the merge compares it. */
+typedef struct AlexChunkHead
+{
+	AlexEntry	entry;
+	AlexSortedChunk *chunk;
+} AlexChunkHead;
+
 struct AlexSorter
 {
 	MemoryContext context;
@@ -53,7 +60,7 @@ struct AlexSorter
 	int			nchunks;
 	int			chunks_room;
 	AlexSortedChunk *chunks;
-	int		   *heap;			/* chunk numbers, least next entry first */
+	AlexChunkHead *heap;		/* least entry first */
 	int			heap_size;
 };
 
@@ -193,20 +200,18 @@ fill_buffer(AlexSorter *sorter, AlexSortedChunk *chunk)
 }
 
 static inline bool
-comes_before(const AlexSorter *sorter, int chunk1, int chunk2)
+comes_before(const AlexChunkHead *head1, const AlexChunkHead *head2)
 {
-	const AlexSortedChunk *c1 = &sorter->chunks[chunk1];
-	const AlexSortedChunk *c2 = &sorter->chunks[chunk2];
-
-	return alex_compare(c1->buffer[c1->next].key, c1->buffer[c1->next].tid,
-						c2->buffer[c2->next].key, c2->buffer[c2->next].tid) < 0;
+	return head1->entry.key < head2->entry.key ||
+		(head1->entry.key == head2->entry.key &&
+		 head1->entry.tid < head2->entry.tid);
 }
 
-/* Moves the chunk at a place of the heap down to where it belongs. */
-static void
-sift_down(AlexSorter *sorter, int place)
+/* Moves a head down from a place of the heap to where it belongs. */
+static inline void
+sift_down(AlexSorter *sorter, int place, AlexChunkHead moving)
 {
-	int			moving = sorter->heap[place];
+	AlexChunkHead *heap = sorter->heap;
 
 	for (;;)
 	{
@@ -214,15 +219,14 @@ sift_down(AlexSorter *sorter, int place)
 
 		if (child >= sorter->heap_size)
 			break;
-		if (child + 1 < sorter->heap_size &&
-			comes_before(sorter, sorter->heap[child + 1], sorter->heap[child]))
-			child++;
-		if (!comes_before(sorter, sorter->heap[child], moving))
+		if (child + 1 < sorter->heap_size)
+			child += comes_before(&heap[child + 1], &heap[child]);
+		if (!comes_before(&heap[child], &moving))
 			break;
-		sorter->heap[place] = sorter->heap[child];
+		heap[place] = heap[child];
 		place = child;
 	}
-	sorter->heap[place] = moving;
+	heap[place] = moving;
 }
 
 void
@@ -242,21 +246,29 @@ alex_sorter_sort(AlexSorter *sorter)
 		pfree(sorter->scratch);
 	sorter->scratch = NULL;
 
-	sorter->heap = palloc(sizeof(int) * sorter->nchunks);
+	sorter->heap = palloc(sizeof(AlexChunkHead) * sorter->nchunks);
 	for (int i = 0; i < sorter->nchunks; i++)
 	{
-		sorter->chunks[i].buffer = palloc(CHUNK_BUFFER_ENTRIES * sizeof(AlexEntry));
-		if (fill_buffer(sorter, &sorter->chunks[i]))
-			sorter->heap[sorter->heap_size++] = i;
+		AlexSortedChunk *chunk = &sorter->chunks[i];
+
+		chunk->buffer = palloc(CHUNK_BUFFER_ENTRIES * sizeof(AlexEntry));
+		if (fill_buffer(sorter, chunk))
+		{
+			AlexChunkHead *head = &sorter->heap[sorter->heap_size++];
+
+			head->chunk = chunk;
+			head->entry = chunk->buffer[chunk->next++];
+		}
 	}
 	for (int place = sorter->heap_size / 2 - 1; place >= 0; place--)
-		sift_down(sorter, place);
+		sift_down(sorter, place, sorter->heap[place]);
 }
 
 bool
 alex_sorter_next(AlexSorter *sorter, AlexEntry *entry)
 {
 	AlexSortedChunk *chunk;
+	AlexChunkHead head;
 
 	if (sorter->file == NULL)
 	{
@@ -268,12 +280,19 @@ alex_sorter_next(AlexSorter *sorter, AlexEntry *entry)
 
 	if (sorter->heap_size == 0)
 		return false;
-	chunk = &sorter->chunks[sorter->heap[0]];
-	*entry = chunk->buffer[chunk->next++];
-	if (chunk->next == chunk->count && !fill_buffer(sorter, chunk))
-		sorter->heap[0] = sorter->heap[--sorter->heap_size];
-	if (sorter->heap_size > 1)
-		sift_down(sorter, 0);
+	*entry = sorter->heap[0].entry;
+
+	/* put the chunk's next entry, or the last head, in the root's place */
+	chunk = sorter->heap[0].chunk;
+	if (chunk->next < chunk->count || fill_buffer(sorter, chunk))
+	{
+		head.chunk = chunk;
+		head.entry = chunk->buffer[chunk->next++];
+	}
+	else
+		head = sorter->heap[--sorter->heap_size];
+	if (sorter->heap_size > 0)
+		sift_down(sorter, 0, head);
 	return true;
 }
 

@@ -47,7 +47,8 @@ typedef struct AlexVacuum
 	AlexReader *reader;
 	bool		unflushed;		/* the metapage says so */
 	uint64		log_dead;		/* entries marked in the log */
-	uint64	   *run_dead;		/* newly dead entries of each run */
+	bool		log_changed;	/* there are dead entries in the log */
+	uint64	   *run_dead;		/* dead entries of each run that was visited */
 	uint16		slots[ALEX_LEAF_MAX_ENTRIES];
 	int			nslots;
 } AlexVacuum;
@@ -122,14 +123,20 @@ vacuum_log_page(AlexVacuum *vacuum, const AlexPagePointer *pointer)
 		AlexLogEntry *entry = &log->entries[i];
 
 		if (entry->tid & ALEX_LOG_DEAD)
+		{
+			vacuum->log_changed = true;
 			continue;
+		}
 		if (is_dead_tid(vacuum, ALEX_LOG_TID(entry)))
 			vacuum->slots[vacuum->nslots++] = i;
 		else
 			live++;
 	}
 	if (vacuum->nslots > 0)
+	{
 		mark_dead(vacuum, buffer);
+		vacuum->log_changed = true;
+	}
 	UnlockReleaseBuffer(buffer);
 
 	vacuum->log_dead += vacuum->nslots;
@@ -171,8 +178,12 @@ vacuum_log(AlexVacuum *vacuum)
 	ALEX_FAILPOINT("vacuum-before-epoch");
 	pfree(manifest);
 
-	/* whoever has a copy of the log must know that it is out of date */
-	if (vacuum->log_dead > 0)
+	/*
+	 * Whoever has a copy of the log must know that it is out of date, before
+	 * a TID is used again; even if we have marked nothing, since an earlier
+	 * VACUUM that did may have been cancelled before it came here.
+	 */
+	if (vacuum->log_changed)
 	{
 		AlexManifestChange change;
 
@@ -235,12 +246,17 @@ vacuum_leaf(AlexVacuum *vacuum, int which, const AlexFence *fence)
 	const AlexRun *run = &vacuum->manifest->runs[which];
 	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
 	Buffer		buffer;
+	int			entries;
 	int			live;
 
 	alex_page_open(vacuum->reader, fence->block, fence->stamp,
 				   ALEX_PAGE_LEAF, run->id, false, &reference);
 	live = find_dead_slots(vacuum, reference.page);
+	entries = alex_leaf_count(reference.page);
 	alex_page_close(&reference);
+
+	/* counted anew: a VACUUM that was cancelled has left more than it said */
+	vacuum->run_dead[which] += entries - live;
 
 	if ((run->flags & ALEX_RUN_RETIRED) == 0)
 		vacuum->stats->num_index_tuples += live;
@@ -260,7 +276,6 @@ vacuum_leaf(AlexVacuum *vacuum, int which, const AlexFence *fence)
 	mark_dead(vacuum, buffer);
 	UnlockReleaseBuffer(buffer);
 
-	vacuum->run_dead[which] += vacuum->nslots;
 	if ((run->flags & ALEX_RUN_RETIRED) == 0)
 		vacuum->stats->tuples_removed += vacuum->nslots;
 }
@@ -315,8 +330,9 @@ flush_dead_bits(AlexVacuum *vacuum)
 		AlexRun    *run = &change.manifest->runs[i];
 
 		for (int n = 0; n < vacuum->manifest->nruns; n++)
-			if (vacuum->manifest->runs[n].id == run->id)
-				run->dead += vacuum->run_dead[n];
+			if (vacuum->manifest->runs[n].id == run->id &&
+				(run->flags & ALEX_RUN_MOVED) == 0)
+				run->dead = vacuum->run_dead[n];
 	}
 	commit_change(&change);
 }

@@ -127,6 +127,44 @@ check_overflow(Relation index, BlockNumber block, Page page, uint64 stamp,
 				 errhint("Please REINDEX it.")));
 }
 
+/* Do npages pages from a block on lie within the file, behind the metapage? */
+static inline bool
+is_range(BlockNumber block, uint32 npages, BlockNumber nblocks)
+{
+	return block != ALEX_META_BLOCK && block < nblocks &&
+		npages <= nblocks - block;
+}
+
+/*
+ * Raises an error unless each run is where and what a run can be.  A manifest
+ * has no hash, and its numbers say which pages are freed.
+ */
+static void
+check_runs(Relation index, const AlexManifest *manifest)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(index);
+
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		if (run->part >= ALEX_PARTS || run->entries == 0 ||
+			run->leaf_pages == 0 || run->leaf_pages >= nblocks ||
+			run->model_pages != alex_model_pages(run->model_lines) ||
+			(run->model_pages == 0 && run->leaf_pages != 1) ||
+			!is_range(run->model_block, Max(run->model_pages, 1), nblocks) ||
+			(run->bloom_pages > 0 &&
+			 !is_range(run->bloom_block, run->bloom_pages, nblocks)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INDEX_CORRUPTED),
+					 errmsg("manifest of index \"%s\" is damaged",
+							RelationGetRelationName(index)),
+					 errdetail("What it says about run %llu is impossible in a file of %u blocks.",
+							   (unsigned long long) run->id, nblocks),
+					 errhint("Please REINDEX it.")));
+	}
+}
+
 /*
  * Copies a locked metapage and its overflow pages, with room for "extra"
  * more runs.  The overflow pages are locked in "mode"; with a non-NULL
@@ -178,6 +216,7 @@ copy_manifest(Relation index, AlexMetaPage *meta, int extra, int mode,
 						RelationGetRelationName(index), nruns, meta->nruns),
 				 errhint("Please REINDEX it.")));
 	manifest->nruns = nruns;
+	check_runs(index, manifest);
 
 	return manifest;
 }

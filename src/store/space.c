@@ -229,6 +229,18 @@ stamp_free(Relation index, const Buffer *buffers, int nbuffers)
 	END_CRIT_SECTION();
 }
 
+/* Is the block among these buffers? */
+static bool
+holds_block(const Buffer *buffers, int nbuffers, BlockNumber block)
+{
+	for (int i = 0; i < nbuffers; i++)
+	{
+		if (BufferGetBlockNumber(buffers[i]) == block)
+			return true;
+	}
+	return false;
+}
+
 void
 alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 {
@@ -243,9 +255,15 @@ alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 
 		for (; next < npages && nbuffers < lengthof(buffers); next++)
 		{
-			Buffer		buffer = ReadBuffer(index, pages[next].block);
-			Page		page = BufferGetPage(buffer);
+			Buffer		buffer;
+			Page		page;
 
+			/* only a damaged manifest names it twice; then, do not hang */
+			if (holds_block(buffers, nbuffers, pages[next].block))
+				continue;
+
+			buffer = ReadBuffer(index, pages[next].block);
+			page = BufferGetPage(buffer);
 			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 			if (!PageIsNew(page) &&
 				alex_page_header(page)->stamp == pages[next].stamp &&

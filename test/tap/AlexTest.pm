@@ -1,0 +1,205 @@
+# AlexTest.pm
+#	  What the TAP tests of alexam share.
+#
+# The tests compare an alex index with a btree index and with sequential
+# scans.  By convention a table under test has two columns of equal contents:
+# k has the alex index, b the btree index.
+#
+# Copyright (c) 2026, alexam contributors
+
+package AlexTest;
+
+use strict;
+use warnings;
+
+use Exporter qw(import);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(alex_node create_test_table wait_for_crash check_index
+  compare_scans page_counts);
+
+# A new cluster with alexam preloaded, not started yet.  $conf is added to
+# postgresql.conf, %init goes to PostgreSQL::Test::Cluster's init().
+sub alex_node
+{
+	my ($name, $conf, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$init{extra} = [
+		'--data-checksums', '--no-locale', '--encoding=UTF8',
+		@{ $init{extra} || [] }
+	];
+	$node->init(%init);
+	$node->append_conf('postgresql.conf', <<"END");
+shared_preload_libraries = 'alexam'
+shared_buffers = 32MB
+max_connections = 30
+autovacuum = off
+jit = off
+log_statement = none
+$conf
+END
+	return $node;
+}
+
+# Table t with both indexes, and fill(first, last), which inserts a row for
+# each of these ids.  Its keys are scattered, some equal, some NULL.
+sub create_test_table
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', <<'END');
+CREATE EXTENSION alexam;
+CREATE TABLE t (id int, k bigint, b bigint);
+CREATE INDEX t_k ON t USING alex (k);
+CREATE INDEX t_b ON t (b);
+CREATE FUNCTION fill(first int, last int) RETURNS void
+AS $$INSERT INTO t SELECT i, key, key
+	FROM generate_series(first, last) AS i,
+		LATERAL (SELECT CASE WHEN i % 50 > 0 THEN (i * 7919::bigint) % 10007 END AS key) AS keys$$
+LANGUAGE sql;
+END
+	return;
+}
+
+# A backend crashed: waits until the server, which does not restart by itself
+# (restart_after_crash is off), is gone, so that it can be started again.
+sub wait_for_crash
+{
+	my ($node) = @_;
+
+	foreach (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		if (!-e $node->data_dir . '/postmaster.pid')
+		{
+			$node->_update_pid(0);
+			return;
+		}
+		usleep(50_000);
+	}
+	BAIL_OUT('the server survives the crash of a backend');
+}
+
+# alex_check() must find nothing wrong, and no row missing from the index.
+sub check_index
+{
+	my ($node, $index, $name, $database) = @_;
+	my ($status, $output, $errors) =
+	  $node->psql($database || 'postgres', "SELECT alex_check('$index', true)");
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($errors, '', "$name: alex_check") if $status != 0;
+	return pass("$name: alex_check");
+}
+
+# The number of pages of an index: all, free ones, and orphans (which nothing
+# refers to and which are not free).  alex_check() tells the debugger so.
+sub page_counts
+{
+	my ($node, $index) = @_;
+	my ($status, $output, $errors) = $node->psql('postgres',
+		"SET client_min_messages = debug1; SELECT alex_check('$index')");
+
+	$errors =~ /has (\d+) pages, (\d+) of them free and (\d+) orphans/
+	  or die "alex_check does not say how many pages there are: $errors";
+	return ($1, $2, $3);
+}
+
+# Ways to read a table: name, planner settings that are off, what the plan must
+# say, column to read, order, and what is compared: rows in index order as (key,
+# TID), or keys alone.
+my @ways = (
+	[ 'sequential', 'indexscan indexonlyscan bitmapscan', 'Seq Scan', 'k', 'k, ctid', 'rows' ],
+	[ 'btree', 'seqscan indexonlyscan bitmapscan', 'Index Scan using \S+_b ', 'b', 'b', 'rows' ],
+	[ 'forward', 'seqscan indexonlyscan bitmapscan', 'Index Scan using \S+_k ', 'k', 'k', 'rows' ],
+	[ 'backward', 'seqscan indexonlyscan bitmapscan', 'Index Scan Backward using \S+_k ', 'k', 'k DESC', 'rows' ],
+	[ 'bitmap', 'seqscan indexscan indexonlyscan', 'Bitmap Index Scan on \S+_k', 'k', 'k, ctid', 'rows' ],
+	[ 'sequential', 'indexscan indexonlyscan bitmapscan', 'Seq Scan', 'k', 'k', 'keys' ],
+	[ 'index-only', 'seqscan indexscan bitmapscan', 'Index Only Scan using \S+_k ', 'k', 'k', 'keys' ]);
+
+# The SQL of one of these ways.
+sub way_query
+{
+	my ($table, $column, $order, $what) = @_;
+	my $text = $what eq 'rows' ? "$column || '\@' || ctid" : "$column\::text";
+	my $direction = $order =~ /DESC/ ? 'DESC' : 'ASC';
+
+	my $rows = "SELECT $column, ctid FROM $table WHERE $column IS NOT NULL";
+
+	# no bitmap of all rows is considered where the index could sort them
+	$rows = "SELECT * FROM ($rows OFFSET 0) AS unordered" if $order =~ /ctid/;
+
+	return <<"END";
+SELECT count(*), md5(string_agg(item, ' ' ORDER BY number $direction))
+FROM (SELECT $text AS item, row_number() OVER () AS number
+	FROM ($rows ORDER BY $order OFFSET 0) AS ordered) AS items
+END
+}
+
+# One test: all ways to read the table through its alex index (TABLE_k on
+# column k), a btree index (TABLE_b on column b) and without an index find the
+# same rows in the same order, and so do probes for each key.  Column b must
+# hold what k holds.  Returns the number of rows.
+sub compare_scans
+{
+	my ($node, $table, $name, $database) = @_;
+	my $script = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n";
+	my %results;
+	my @complaints;
+
+	foreach my $way (@ways)
+	{
+		my ($title, $off, $plan, $column, $order, $what) = @$way;
+		my $query = way_query($table, $column, $order, $what);
+
+		$script .= "SAVEPOINT way;\n";
+		$script .= "SET LOCAL enable_$_ = off;\n" foreach split(/ /, $off);
+		$script .= "EXPLAIN (COSTS OFF) $query;\n\\echo == $title $what\n$query;\n\\echo ==\n";
+		$script .= "ROLLBACK TO way;\n";
+	}
+	$script .= <<"END";
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+\\echo == probes
+SELECT (SELECT count(k) FROM $table), coalesce(sum(found), 0), coalesce(sum(correct), 0)
+FROM (SELECT DISTINCT b AS key FROM $table WHERE b IS NOT NULL) AS keys,
+	LATERAL (SELECT count(*) AS found, count(*) FILTER (WHERE b = key) AS correct
+		FROM $table WHERE k = key) AS probe;
+\\echo == nulls
+SELECT (SELECT count(*) FROM $table WHERE k IS NULL), (SELECT count(*) FROM $table WHERE b IS NULL);
+END
+
+	my ($status, $output, $errors) = $node->psql($database || 'postgres', $script);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	push(@complaints, $errors) if $errors ne '';
+
+	foreach my $way (@ways)
+	{
+		my ($title, $off, $plan, $column, $order, $what) = @$way;
+
+		if ($output !~ s/^(.*?)^== \Q$title $what\E\n(\d+)\|(\S*)\n==\n//ms)
+		{
+			push(@complaints, "no result of $title $what");
+			next;
+		}
+		my ($explained, $count, $digest) = ($1, $2, $3);
+
+		push(@complaints, "$title $what: the plan is $explained") if $explained !~ /$plan/;
+		$results{$what} = "$count $digest" if $title eq 'sequential';
+		push(@complaints, "$title $what: $count rows, digest $digest instead of $results{$what}")
+		  if "$count $digest" ne $results{$what};
+	}
+	push(@complaints, "probes: $output")
+	  if $output !~ /^== probes\n(\d+)\|(\d+)\|(\d+)\n/m || $1 != $2 || $1 != $3;
+	push(@complaints, "NULLs: $output")
+	  if $output !~ /^== nulls\n(\d+)\|(\d+)$/m || $1 != $2;
+
+	ok(@complaints == 0, "$name: all scans agree") || diag(join("\n", @complaints));
+	return ($results{rows} || '') =~ /^(\d+)/ ? $1 : undef;
+}
+
+1;

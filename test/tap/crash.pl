@@ -1,0 +1,188 @@
+# crash.pl
+#	  Errors and crashes between any two steps of seal, compaction, VACUUM and
+#	  CREATE INDEX.
+#
+# The setting alexam.failpoint makes a session fail at a named point: with an
+# error ("name") or with a panic of the server ("name!").  After each failure
+# the index must answer as before, must go on working, and must not have lost
+# pages for good.
+#
+# Copyright (c) 2026, alexam contributors
+
+use strict;
+use warnings;
+
+use AlexTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = alex_node('crash', <<'END');
+alexam.memtable_entries = 200
+wal_consistency_checking = 'all'
+END
+$node->start;
+create_test_table($node);
+
+my $next_id = 1;
+my $rows = 0;
+
+sub fill_query
+{
+	my ($count) = @_;
+	my $first = $next_id;
+
+	$next_id += $count;
+	return "SELECT fill($first, " . ($next_id - 1) . ')';
+}
+
+sub insert
+{
+	my ($count) = @_;
+
+	$node->safe_psql('postgres', fill_query($count));
+	$rows += $count;
+	return;
+}
+
+sub delete_some
+{
+	my ($which) = @_;
+
+	$rows -= $node->safe_psql('postgres',
+		"WITH gone AS (DELETE FROM t WHERE id % 5 = $which % 5 RETURNING 1) SELECT count(*) FROM gone");
+	return;
+}
+
+# Runs SQL that reaches a failpoint; checks that it did.
+sub fail_at
+{
+	my ($failpoint, $sql, $name) = @_;
+	my $log_size = -s $node->logfile;
+	my ($status, $output, $errors) = $node->psql('postgres',
+		"SET alexam.failpoint = '$failpoint';\n$sql");
+
+	if ($failpoint =~ /!/)
+	{
+		wait_for_crash($node);
+		$node->start;
+		$failpoint =~ s/!//;
+		like(slurp_file($node->logfile, $log_size), qr/PANIC:  failpoint "$failpoint" reached/, "$name: the server crashes");
+	}
+	else
+	{
+		like($errors, qr/failpoint "$failpoint" reached/, "$name: an error is raised");
+	}
+	return;
+}
+
+# Nothing is lost, nothing is there twice.
+sub check_all
+{
+	my ($name) = @_;
+
+	compare_scans($node, 't', $name);
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), $rows, "$name: what was committed is there");
+	check_index($node, 't_k', $name);
+	return;
+}
+
+# The index goes on working, TIDs are used again, and no page is lost.
+sub go_on
+{
+	my ($name) = @_;
+
+	$node->safe_psql('postgres', 'VACUUM t');
+	insert(300);
+	is((page_counts($node, 't_k'))[2], 0, "$name: VACUUM finds all orphans");
+	$node->safe_psql('postgres', q{SELECT alex_compact('t_k')});
+	check_all("$name, and work goes on");
+	return;
+}
+
+# Where to fail, what leads there, and what to do before.  A VACUUM before the
+# one that fails makes redo set dead bits by itself instead of restoring images
+# of the pages.
+my $seal = sub { return fill_query(1200) };
+my $compact = sub { return q{SELECT alex_compact('t_k')} };
+my $vacuum = sub { return 'VACUUM t' };
+my @cases = (
+	[ 'seal-after-freeze', $seal ],
+	[ 'run-before-model', $seal ],
+	[ 'run-before-flush', $seal ],
+	[ 'seal-before-install', $seal ],
+	[ 'seal-after-install', $seal ],
+	[ 'run-before-model', $compact ],
+	[ 'run-before-flush', $compact ],
+	[ 'compact-before-install', $compact ],
+	[ 'compact-after-install', $compact ],
+	[ 'remove-before-free', $compact, q{SELECT alex_compact('t_k')} ],
+	[ 'remove-before-free', $vacuum, q{SELECT alex_compact('t_k')} ],
+	[ 'vacuum-before-epoch', $vacuum, 'VACUUM t' ],
+	[ 'vacuum-before-flush', $vacuum, 'VACUUM t' ],
+	[ 'vacuum-before-barrier', $vacuum, 'VACUUM t' ],
+	[ 'vacuum-after-barrier', $vacuum, 'VACUUM t' ],
+	[ 'build-before-install', sub { return 'REINDEX INDEX t_k' } ]);
+
+insert(2000);
+my $round = 0;
+foreach my $case (@cases)
+{
+	my ($failpoint, $statement, $before) = @$case;
+
+	foreach my $how ('', '!')
+	{
+		my $sql = $statement->();
+		my $name = "H11: $failpoint$how in " . ($sql =~ /^SELECT fill/ ? 'INSERT' : $sql);
+
+		insert(450);
+		delete_some($round++) if $sql eq 'VACUUM t';
+		$node->safe_psql('postgres', $before) if defined $before;
+		delete_some($round++);
+		fail_at($failpoint . $how, $sql, $name);
+		check_all($name);
+		go_on($name);
+	}
+}
+
+# H15: an error between the log record and the memtable's change must not let
+# anybody see the one without the other.
+foreach my $how ('', '!')
+{
+	my $name = "H15: append-before-memtable$how";
+
+	fail_at('append-before-memtable!', fill_query(10), $name) if $how eq '!';
+	if ($how eq '')
+	{
+		my $log_size = -s $node->logfile;
+
+		$node->psql('postgres', "SET alexam.failpoint = 'append-before-memtable';\n" . fill_query(10));
+		wait_for_crash($node);
+		$node->start;
+		like(slurp_file($node->logfile, $log_size), qr/PANIC:  failpoint "append-before-memtable" reached/,
+			"$name: the error becomes a crash");
+	}
+	check_all($name);
+	go_on($name);
+}
+
+# H12: entries of a transaction that aborts stay until VACUUM removes them with
+# their rows.
+sub live_entries
+{
+	return $node->safe_psql('postgres', q{SELECT entries - dead + log_entries - log_dead FROM alex_stats('t_k')});
+}
+
+$node->safe_psql('postgres', 'VACUUM t');
+is(live_entries(), $rows, 'H12: an entry for each row');
+$node->safe_psql('postgres', 'BEGIN; ' . fill_query(700) . '; ROLLBACK');
+$node->safe_psql('postgres', q{SELECT alex_compact('t_k')});
+$node->safe_psql('postgres', 'BEGIN; SAVEPOINT s; ' . fill_query(100) . '; ROLLBACK TO s; COMMIT');
+is(live_entries(), $rows + 800, 'H12: entries of aborted transactions are there, in a run and in the log');
+check_all('H12: before VACUUM');
+$node->safe_psql('postgres', 'VACUUM t');
+is(live_entries(), $rows, 'H12: VACUUM has removed them');
+insert(800);
+check_all('H12: their TIDs are used again');
+
+$node->stop;
+done_testing();

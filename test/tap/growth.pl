@@ -1,0 +1,112 @@
+# growth.pl
+#	  An index whose number of entries does not grow needs a file that does
+#	  not grow either, whatever happens to it: every page comes back.
+#
+# Copyright (c) 2026, alexam contributors
+
+use strict;
+use warnings;
+
+use AlexTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = alex_node('growth', <<'END');
+alexam.memtable_entries = 500
+END
+$node->start;
+create_test_table($node);
+
+my $first_id = 1;
+my $next_id = 1;
+
+# What replaces the oldest rows by as many new ones.
+sub replace_query
+{
+	my ($count) = @_;
+	my ($first, $next) = ($next_id, $next_id + $count);
+
+	$first_id += $count;
+	$next_id = $next;
+	return "SELECT fill($first, $next - 1);\nDELETE FROM t WHERE id < $first_id;\n";
+}
+
+# The sizes, in pages, of the later ones of these rounds must not exceed those
+# of the earlier ones.
+sub check_sizes
+{
+	my ($name, @sizes) = @_;
+	my $half = @sizes / 2;
+	my $early = (sort { $b <=> $a } @sizes[ 0 .. $half - 1 ])[0];
+	my $late = (sort { $b <=> $a } @sizes[ $half .. $#sizes ])[0];
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	cmp_ok($late, '<=', $early, "$name: the file does not keep growing (@sizes)");
+	return;
+}
+
+# Wide keys with Bloom filters, since those want contiguous pages.
+$node->safe_psql('postgres', <<'END');
+CREATE OR REPLACE FUNCTION fill(first int, last int) RETURNS void
+AS $$INSERT INTO t SELECT i, key, key
+	FROM generate_series(first, last) AS i,
+		LATERAL (SELECT hashint8extended(i, 1) AS key) AS keys$$
+LANGUAGE sql;
+END
+$node->safe_psql('postgres', 'SELECT fill(1, 20000); VACUUM t');
+$next_id = 20001;
+
+# Plain work.
+my @sizes;
+foreach my $round (1 .. 30)
+{
+	$node->safe_psql('postgres', replace_query(3000));
+	$node->safe_psql('postgres', 'VACUUM t');
+	push(@sizes, (page_counts($node, 't_k'))[0]);
+}
+check_sizes('insert, delete, VACUUM', @sizes);
+compare_scans($node, 't', 'insert, delete, VACUUM');
+
+# Compaction by hand, whether or not there is much to do.
+@sizes = ();
+foreach my $round (1 .. 20)
+{
+	$node->safe_psql('postgres', replace_query(1000));
+	$node->safe_psql('postgres', q{VACUUM t; SELECT alex_compact('t_k')});
+	push(@sizes, (page_counts($node, 't_k'))[0]);
+}
+check_sizes('compaction', @sizes);
+
+# Failures at every step that leaves pages behind (hazard H11).
+my $compact = q{SELECT alex_compact('t_k')};
+foreach my $case (
+	[ 'run-before-model', '' ],
+	[ 'run-before-flush', $compact ],
+	[ 'seal-before-install', '' ],
+	[ 'seal-after-install', '' ],
+	[ 'compact-before-install', $compact ],
+	[ 'remove-before-free', $compact ])
+{
+	my ($failpoint, $sql) = @$case;
+
+	@sizes = ();
+	foreach my $round (1 .. 10)
+	{
+		my $query = replace_query(1000);
+
+		$node->safe_psql('postgres', $compact) if $failpoint eq 'remove-before-free';
+		$node->safe_psql('postgres', $query) if $sql ne '';
+		my ($status, $output, $errors) = $node->psql('postgres',
+			"SET alexam.failpoint = '$failpoint';\n" . ($sql eq '' ? $query : $sql));
+		like($errors, qr/failpoint "$failpoint" reached/, "$failpoint, round $round") if $round == 1;
+		$node->safe_psql('postgres', $query) if $sql eq '';
+		$node->safe_psql('postgres', 'VACUUM t');
+		push(@sizes, (page_counts($node, 't_k'))[0]);
+	}
+	check_sizes("H11: failures at $failpoint", @sizes);
+}
+compare_scans($node, 't', 'after all that');
+check_index($node, 't_k', 'after all that');
+
+$node->stop;
+done_testing();

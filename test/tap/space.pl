@@ -1,0 +1,239 @@
+# space.pl
+#	  A full disk, a small memtable arena, and builds with little memory.
+#
+# A limit on the size of files serves as the full disk.
+#
+# Copyright (c) 2026, alexam contributors
+
+use strict;
+use warnings;
+
+use AlexDamage;
+use AlexTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = alex_node('space', <<'END', extra => ['--wal-segsize=1']);
+alexam.memtable_memory = 1MB
+alexam.max_memtables = 8
+min_wal_size = 2MB
+max_wal_size = 100MB
+fsync = off
+statement_timeout = '60s'
+enable_seqscan = off
+END
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION alexam');
+
+my $without_index = 'SET enable_seqscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off;';
+
+# The same counts and sums through the index and without it.
+sub same_rows
+{
+	my ($table, $title) = @_;
+	my $sql = "SELECT count(*), sum(k), count(k), min(k), max(k) FROM $table";
+	my $wide = "$sql WHERE k IS NULL OR k IS NOT NULL";
+	my $narrow = "$sql WHERE k BETWEEN 1000 AND 2000000000";
+
+	foreach my $query ($wide, $narrow)
+	{
+		my $expected = $node->safe_psql('postgres', "$without_index $query");
+		my ($status, $output, $errors) = $node->psql('postgres', $query);
+		is("$output$errors", $expected, "$title: right rows");
+	}
+	return;
+}
+
+#
+# Full disk.  No file may become larger than it was.
+#
+
+# Restarts the server with a limit on the size of files, in bytes.
+sub restart_with_limit
+{
+	my ($limit) = @_;
+
+	$node->stop;
+	system_or_bail('bash', '-c', 'ulimit -S -f ' . int($limit / 1024) . "; exec pg_ctl --wait --silent start --pgdata='"
+		  . $node->data_dir . "' --log='" . $node->logfile . "'");
+	$node->_update_pid(1);
+	return;
+}
+
+# Under the limit, a statement says that there is no space.
+sub no_space
+{
+	my ($sql, $title) = @_;
+	my ($status, $output, $errors) = $node->psql('postgres', $sql);
+
+	like($errors, qr/ERROR:  could not (extend|write block \d+ in) file ".*": (wrote only \d+ of \d+ bytes|File too large)/,
+		"$title: no space");
+	return;
+}
+
+# Heaps are made first, with free space in them, and not touched but in place.
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE built (k bigint);
+INSERT INTO built SELECT hashint8extended(i, 0) FROM generate_series(1, 200000) i;
+CREATE TABLE inserted (k bigint);
+INSERT INTO inserted SELECT i FROM generate_series(1, 100000) i;
+DELETE FROM inserted;
+VACUUM (TRUNCATE off) inserted;
+CREATE INDEX inserted_k ON inserted USING alex (k);
+CREATE TABLE sealed (k bigint, filler int);
+CREATE INDEX sealed_k ON sealed USING alex (k);
+SET alexam.memtable_entries = 1000000;
+INSERT INTO sealed SELECT hashint8extended(i, 1), 0 FROM generate_series(1, 20000) i;
+END
+foreach my $run (1 .. 3)
+{
+	$node->safe_psql('postgres', <<"END");
+SET alexam.memtable_entries = 1000000;
+UPDATE sealed SET k = k + 1;
+VACUUM (TRUNCATE off) sealed;
+END
+}
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE merged (k bigint);
+CREATE INDEX merged_k ON merged USING alex (k);
+END
+foreach my $run (1 .. 3)
+{
+	$node->safe_psql('postgres', <<"END");
+SET alexam.memtable_entries = 30000;
+INSERT INTO merged SELECT hashint8extended(i, $run) FROM generate_series(1, 30000) i;
+END
+}
+$node->safe_psql('postgres', 'DELETE FROM merged WHERE k % 3 = 0');
+$node->safe_psql('postgres', 'VACUUM (FREEZE, TRUNCATE off) built');
+$node->safe_psql('postgres', 'CHECKPOINT');
+
+# Each statement needs more than the file of its index may have.
+my $limit = 16384 + -s index_path($node, 'sealed_k');
+my %fails = (
+	'CREATE INDEX built_k ON built USING alex (k)' => 'build',
+	'SET alexam.memtable_entries = 1000000; INSERT INTO inserted SELECT generate_series(1, 100000)' => 'insert',
+	'SET alexam.memtable_entries = 100; INSERT INTO sealed SELECT i, 0 FROM generate_series(1, 600) i' => 'seal',
+	"SELECT alex_compact('merged_k')" => 'compaction',
+	'VACUUM (INDEX_CLEANUP on, TRUNCATE off) merged' => 'VACUUM');
+
+restart_with_limit($limit);
+foreach my $round (1, 2)
+{
+	foreach my $sql (sort keys %fails)
+	{
+		no_space($sql, "full disk, $fails{$sql}, round $round");
+	}
+	same_rows($_, "full disk, $_, round $round") foreach ('inserted', 'sealed', 'merged');
+}
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE relname = 'built_k'"), 0,
+	'full disk: the build has left nothing');
+
+# The shutdown could not write all pages, either.
+$node->stop('immediate');
+$node->start;
+same_rows($_, "disk after recovery, $_") foreach ('inserted', 'sealed', 'merged');
+foreach my $sql (sort keys %fails)
+{
+	my ($status, $output, $errors) = $node->psql('postgres', $sql);
+	is($errors, '', "no limit any more: $fails{$sql}");
+}
+foreach my $table ('built', 'inserted', 'sealed', 'merged')
+{
+	same_rows($table, "no limit any more, $table");
+	$node->safe_psql('postgres', "VACUUM $table");
+	check_index($node, "${table}_k", "no limit any more, $table");
+}
+$node->safe_psql('postgres', 'DROP TABLE built, inserted, sealed, merged');
+
+#
+# A full arena.  The logs of four indexes hold several times what fits.
+#
+my @large = map { "large_$_" } 1 .. 4;
+foreach my $table (@large)
+{
+	$node->safe_psql('postgres', "CREATE TABLE $table (k int); CREATE INDEX ${table}_k ON $table USING alex (k);");
+}
+foreach my $round (1 .. 4)
+{
+	foreach my $table (@large)
+	{
+		my ($status, $output, $errors) = $node->psql('postgres', <<"END");
+SET alexam.memtable_entries = 10000000;
+INSERT INTO $table SELECT nullif(hashint4(i), 0) FROM generate_series($round * 100000, $round * 100000 + 14999) i;
+INSERT INTO $table VALUES (NULL);
+DELETE FROM $table WHERE k % 10 = $round;
+END
+		is($errors, '', "full arena: insert into $table, round $round");
+	}
+	same_rows($_, "full arena, $_, round $round") foreach @large;
+}
+is( $node->safe_psql('postgres', join(' UNION ALL ', map { "SELECT log_entries FROM alex_stats('${_}_k')" } @large)),
+	join("\n", (60004) x 4), 'full arena: all is in the logs');
+cmp_ok($node->safe_psql('postgres',
+		join(' + ', map { "coalesce((SELECT memtable_bytes FROM alex_stats('${_}_k')), 0)" } @large) =~ s/^/SELECT /r),
+	'<=', 1024 * 1024, 'full arena: memtables are not larger');
+foreach my $table (@large)
+{
+	# the log must not be sealed here
+	$node->safe_psql('postgres', "SET alexam.memtable_entries = 10000000; VACUUM $table");
+	same_rows($table, "full arena, $table, VACUUM");
+	check_index($node, "${table}_k", "full arena, $table, VACUUM");
+	$node->safe_psql('postgres', "SELECT alex_compact('${table}_k')");
+	same_rows($table, "full arena, $table, compacted");
+}
+$node->safe_psql('postgres', "DROP TABLE $_") foreach @large;
+
+#
+# More indexes than places for memtables
+#
+$node->safe_psql('postgres', <<'END');
+DO $$ BEGIN
+	FOR i IN 1 .. 30 LOOP
+		EXECUTE format('CREATE TABLE many_%s (k int)', i);
+		EXECUTE format('CREATE INDEX ON many_%s USING alex (k)', i);
+	END LOOP;
+END $$;
+END
+is( $node->safe_psql('postgres', <<'END'), '', 'many indexes: each has its own rows');
+DO $$ DECLARE n bigint; s bigint;
+BEGIN
+	FOR round IN 1 .. 5 LOOP
+		FOR i IN 1 .. 30 LOOP
+			EXECUTE format('INSERT INTO many_%s SELECT %s + j * 100 FROM generate_series(1, 50) j', i, i);
+		END LOOP;
+		FOR i IN 1 .. 30 LOOP
+			EXECUTE format('SELECT count(*), sum(k) FROM many_%s WHERE k > 0', i) INTO n, s;
+			ASSERT n = round * 50 AND s = round * (50 * i + 127500), format('%s %s %s %s', round, i, n, s);
+		END LOOP;
+		COMMIT;
+	END LOOP;
+END $$;
+END
+check_index($node, "many_${_}_k_idx", "many indexes, $_") foreach (1, 15, 30);
+
+#
+# A build that does not fit into memory
+#
+my $digest = 'SELECT count(*), sum(k), md5(string_agg(k::text, \',\' ORDER BY k)) FROM (SELECT k FROM spilled WHERE k > 0 ORDER BY k LIMIT 50000) s';
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE spilled (k bigint);
+INSERT INTO spilled SELECT hashint8extended(i, 0) FROM generate_series(1, 500000) i;
+SET maintenance_work_mem = '1MB';
+SET log_temp_files = 0;
+CREATE INDEX spilled_k ON spilled USING alex (k);
+ANALYZE spilled;
+END
+like(slurp_file($node->logfile), qr/temporary file: .*\n.*CREATE INDEX spilled_k/, 'build with little memory: it uses temporary files');
+is($node->safe_psql('postgres', "SELECT runs, entries, log_entries FROM alex_stats('spilled_k')"), '1|500000|0',
+	'build with little memory: one run');
+is($node->safe_psql('postgres', $digest), $node->safe_psql('postgres', "$without_index $digest"),
+	'build with little memory: same order');
+same_rows('spilled', 'build with little memory');
+check_index($node, 'spilled_k', 'build with little memory');
+
+$node->stop;
+unlike(slurp_file($node->logfile), qr/was terminated by signal|TRAP:|PANIC/, 'no backend has crashed');
+
+done_testing();
