@@ -139,17 +139,16 @@ extern void alex_restore_position(IndexScanDesc scan);
 
 /*
  * Seals the frozen generation, if there is one, and then the active one if
- * it has entries and "all" is set or it is over its limit.  Caller holds the
- * seal lock.
+ * it has at least "minimum" entries.  Caller holds the seal lock.
  */
-extern void alex_seal(Relation index, bool all);
+extern void alex_seal(Relation index, uint64 minimum);
 
 /* Should a new run of that many entries have a Bloom filter? */
 extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
 									 AlexPart part, uint64 entries);
 
 /* Tries for the seal lock and seals; for the inserter. */
-extern void alex_try_seal(Relation index);
+extern void alex_try_seal(Relation index, uint64 minimum);
 
 /*
  * Merges or concatenates runs: all of them, or those that the policy finds

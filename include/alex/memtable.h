@@ -62,6 +62,7 @@ typedef struct AlexMemtable
 	bool		in_recovery;	/* loaded on a standby: behind its log unless
 								 * compared with it */
 	bool		missed_change;	/* while loading: the loader must start again */
+	bool		no_room;		/* the arena could not take the log's entries */
 	ConditionVariable loaded;
 	AlexMemtableGeneration generations[2];	/* ALEX_ACTIVE, ALEX_FROZEN */
 } AlexMemtable;
@@ -177,11 +178,12 @@ extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 /* append.c */
 
 /*
- * Appends entries to the log and puts them into the memtable.  Returns true
- * when the generation has grown enough to be sealed.
+ * Appends entries to the log and puts them into the memtable.  Returns the
+ * number of entries from which the generation should be sealed when it has
+ * just grown past it, else 0.
  */
-extern bool alex_append(Relation index, AlexLocal *local,
-						const AlexLogEntry *entries, int nentries);
+extern uint64 alex_append(Relation index, AlexLocal *local,
+						  const AlexLogEntry *entries, int nentries);
 
 /*
  * Puts entries that are being appended to the log behind position "before"

@@ -188,6 +188,7 @@ typedef struct AlexScan
 	/* for index-only scans */
 	IndexTuple	tuple;
 	IndexTuple	null_tuple;
+	uint32		tuples_made;
 	IndexFetchTableData *heap_fetch;
 	TupleTableSlot *heap_slot;
 

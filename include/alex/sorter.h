@@ -22,10 +22,10 @@ typedef struct AlexSorter AlexSorter;
 extern AlexSorter *alex_sorter_begin(Size memory);
 extern void alex_sorter_add(AlexSorter *sorter, uint64 key, uint64 tid);
 extern uint64 alex_sorter_count(const AlexSorter *sorter);
-/* After the last add, before the first next. */
+/* After the last add, before the first read. */
 extern void alex_sorter_sort(AlexSorter *sorter);
-/* False at the end. */
-extern bool alex_sorter_next(AlexSorter *sorter, AlexEntry *entry);
+/* The next entries, valid until the next call; 0 at the end. */
+extern int	alex_sorter_read(AlexSorter *sorter, const AlexEntry **entries);
 extern void alex_sorter_end(AlexSorter *sorter);
 
 #endif							/* ALEX_SORTER_H */

@@ -39,6 +39,7 @@ typedef struct AlexBuild
 	AlexCodec	codec;
 	AlexSorter *sorters[ALEX_PARTS];
 	MemoryContext tuple_context;
+	uint64		ntuples;
 } AlexBuild;
 
 char *
@@ -105,7 +106,8 @@ add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
 		MemoryContextSwitchTo(old_context);
 		alex_sorter_add(build->sorters[ALEX_PART_VALUES], key, number);
 		/* an opclass's lane function may leave something behind */
-		MemoryContextReset(build->tuple_context);
+		if ((++build->ntuples & 0xFF) == 0)
+			MemoryContextReset(build->tuple_context);
 	}
 }
 
@@ -115,21 +117,20 @@ write_part(Relation index, AlexSorter *sorter, AlexPart part, AlexRun *run,
 		   uint64 *done)
 {
 	AlexRunWriter *writer;
-	AlexEntry	entry;
+	const AlexEntry *entries;
+	int			nentries;
 
 	/* the largest run has no Bloom filter: absence is rarely worth asking */
 	writer = alex_run_writer_begin(index, part, alex_sorter_count(sorter),
 								   false);
-	while (alex_sorter_next(sorter, &entry))
+	while ((nentries = alex_sorter_read(sorter, &entries)) > 0)
 	{
-		alex_run_writer_add(writer, entry.key, entry.tid);
-		if ((++*done & 0xFFFF) == 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, *done);
-		}
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < nentries; i++)
+			alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+		*done += nentries;
+		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, *done);
 	}
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, *done);
 	alex_run_writer_finish(writer, run);
 }
 
@@ -172,7 +173,7 @@ IndexBuildResult *
 alex_build(Relation heap, Relation index, IndexInfo *index_info)
 {
 	IndexBuildResult *result;
-	AlexBuild	build;
+	AlexBuild	build = {0};
 	MemoryContext context;
 	MemoryContext old_context;
 	double		heap_tuples;

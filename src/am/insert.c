@@ -66,6 +66,7 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 {
 	AlexInsertState *state = index_info->ii_AmCache;
 	AlexLogEntry entry;
+	uint64		due;
 
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
@@ -86,8 +87,9 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 		MemoryContextReset(state->tuple_context);
 	}
 
-	if (alex_append(index, state->local, &entry, 1))
-		alex_try_seal(index);
+	due = alex_append(index, state->local, &entry, 1);
+	if (due > 0)
+		alex_try_seal(index, due);
 
 	/*
 	 * Core checked for conflicts before it called us, when the entry could

@@ -396,7 +396,9 @@ index_tuple(AlexScan *state)
 		store_att_byval(data, value, codec->typlen);
 	else
 		memcpy(data, DatumGetPointer(value), codec->typlen);
-	MemoryContextReset(state->scratch);
+	/* what a value function may leave behind can wait */
+	if ((++state->tuples_made & 0xFF) == 0)
+		MemoryContextReset(state->scratch);
 	return state->tuple;
 }
 

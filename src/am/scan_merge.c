@@ -303,6 +303,24 @@ alex_merge_next(AlexScan *state)
 {
 	uint64		mask = state->forward ? 0 : PG_UINT64_MAX;
 
+	/*
+	 * The only source needs no comparison.  Its head, which is not looked at,
+	 * stays a lower bound in case that others join.
+	 */
+	if (likely(state->nheads == 1))
+	{
+		AlexCursor *cursor = state->heads[0].cursor;
+
+		if (likely(!state->heads[0].ready && alex_cursor_advance(state, cursor)))
+		{
+			state->current.key = cursor->keys[cursor->at];
+			state->current.tid = cursor->tids[cursor->at];
+			state->current_is_valid = true;
+			state->source = cursor;
+			return true;
+		}
+	}
+
 	while (state->nheads > 0)
 	{
 		AlexMergeHead *head = &state->heads[0];

@@ -240,7 +240,7 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 }
 
 void
-alex_seal(Relation index, bool all)
+alex_seal(Relation index, uint64 minimum)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "alexam seal",
@@ -256,7 +256,7 @@ alex_seal(Relation index, bool all)
 	}
 
 	(void) alex_log_count(index, &manifest->active, &count);
-	if (all || count >= alex_memtable_entries)
+	if (count >= minimum)
 	{
 		freeze(index);
 		ALEX_FAILPOINT("seal-after-freeze");
@@ -290,7 +290,7 @@ count_runs(Relation index, int *live, int *listed)
  * inserts fail.
  */
 void
-alex_try_seal(Relation index)
+alex_try_seal(Relation index, uint64 minimum)
 {
 	int			live;
 	int			listed;
@@ -299,7 +299,7 @@ alex_try_seal(Relation index)
 		return;
 	count_runs(index, &live, &listed);
 	if (listed < MAX_LISTED_RUNS)
-		alex_seal(index, false);
+		alex_seal(index, minimum);
 	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 
 	if (live >= MAX_LIVE_RUNS &&

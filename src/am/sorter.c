@@ -25,6 +25,8 @@
 
 /* Entries that a merge reads from a chunk at a time. */
 #define CHUNK_BUFFER_ENTRIES	4096
+/* Entries that are handed out at a time. */
+#define READ_ENTRIES			4096
 
 /* A sorted chunk in the temporary file, while merging. */
 typedef struct AlexSortedChunk
@@ -62,6 +64,7 @@ struct AlexSorter
 	AlexSortedChunk *chunks;
 	AlexChunkHead *heap;		/* least entry first */
 	int			heap_size;
+	AlexEntry  *merged;			/* entries handed out last */
 };
 
 AlexSorter *
@@ -246,6 +249,7 @@ alex_sorter_sort(AlexSorter *sorter)
 		pfree(sorter->scratch);
 	sorter->scratch = NULL;
 
+	sorter->merged = palloc(READ_ENTRIES * sizeof(AlexEntry));
 	sorter->heap = palloc(sizeof(AlexChunkHead) * sorter->nchunks);
 	for (int i = 0; i < sorter->nchunks; i++)
 	{
@@ -264,26 +268,15 @@ alex_sorter_sort(AlexSorter *sorter)
 		sift_down(sorter, place, sorter->heap[place]);
 }
 
-bool
-alex_sorter_next(AlexSorter *sorter, AlexEntry *entry)
+/* Takes the least of the chunks' next entries; there is one. */
+static inline AlexEntry
+take_least(AlexSorter *sorter)
 {
-	AlexSortedChunk *chunk;
+	AlexEntry	least = sorter->heap[0].entry;
+	AlexSortedChunk *chunk = sorter->heap[0].chunk;
 	AlexChunkHead head;
 
-	if (sorter->file == NULL)
-	{
-		if (sorter->next == sorter->nentries)
-			return false;
-		*entry = sorter->entries[sorter->next++];
-		return true;
-	}
-
-	if (sorter->heap_size == 0)
-		return false;
-	*entry = sorter->heap[0].entry;
-
 	/* put the chunk's next entry, or the last head, in the root's place */
-	chunk = sorter->heap[0].chunk;
 	if (chunk->next < chunk->count || fill_buffer(sorter, chunk))
 	{
 		head.chunk = chunk;
@@ -293,7 +286,27 @@ alex_sorter_next(AlexSorter *sorter, AlexEntry *entry)
 		head = sorter->heap[--sorter->heap_size];
 	if (sorter->heap_size > 0)
 		sift_down(sorter, 0, head);
-	return true;
+
+	return least;
+}
+
+int
+alex_sorter_read(AlexSorter *sorter, const AlexEntry **entries)
+{
+	int			n = 0;
+
+	if (sorter->file == NULL)
+	{
+		n = Min(sorter->nentries - sorter->next, READ_ENTRIES);
+		*entries = sorter->entries + sorter->next;
+		sorter->next += n;
+		return n;
+	}
+
+	while (n < READ_ENTRIES && sorter->heap_size > 0)
+		sorter->merged[n++] = take_least(sorter);
+	*entries = sorter->merged;
+	return n;
 }
 
 void
@@ -308,6 +321,8 @@ alex_sorter_end(AlexSorter *sorter)
 		pfree(sorter->chunks);
 		if (sorter->heap != NULL)
 			pfree(sorter->heap);
+		if (sorter->merged != NULL)
+			pfree(sorter->merged);
 	}
 	if (sorter->entries != NULL)
 		pfree(sorter->entries);

@@ -432,7 +432,7 @@ alex_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	/* a frozen generation that a crash left is sealed now */
 	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
 	{
-		alex_seal(index, false);
+		alex_seal(index, alex_memtable_entries);
 		stats->pages_free = alex_sweep(index);
 		UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 	}

@@ -27,6 +27,9 @@
 #include "alex/memtable.h"
 #include "alex/wal.h"
 
+/* When the arena is full, a log of so many entries is worth a run. */
+#define ALEX_MIN_SEALED			8192
+
 /* Where this index's tail probably is; nothing known is all zeroes. */
 static AlexLogPosition
 tail_hint(AlexLocal *local)
@@ -82,11 +85,11 @@ log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n)
 	PageSetLSN(BufferGetPage(buffer), lsn);
 }
 
-bool
+uint64
 alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 			int nentries)
 {
-	bool		due = false;
+	uint64		due = 0;
 
 	while (nentries > 0)
 	{
@@ -98,6 +101,8 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		AlexMemtable *memtable;
 		AlexLogPosition before = {0};
 		uint64		total;
+		uint64		limit;
+		bool		no_room = false;
 
 		before.stamp = log->header.stamp;
 		before.block = BufferGetBlockNumber(buffer);
@@ -117,6 +122,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		if (memtable != NULL)
 		{
 			alex_memtable_apply(memtable, log->generation, &before, entries, n);
+			no_room = memtable->no_room;
 			LWLockRelease(&memtable->lock);
 		}
 
@@ -132,9 +138,10 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		 * page, in case that the seal could not be done then.
 		 */
 		total = alex_log_entries_before(&before) + n;
-		if (total >= alex_memtable_entries &&
-			(linked > 0 || total - n < alex_memtable_entries))
-			due = true;
+		limit = no_room ? Min(alex_memtable_entries, ALEX_MIN_SEALED) :
+			alex_memtable_entries;
+		if (total >= limit && (linked > 0 || total - n < limit))
+			due = limit;
 	}
 
 	return due;

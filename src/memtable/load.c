@@ -242,7 +242,13 @@ load(Relation index, AlexMemtable *memtable, bool recovery)
 		if (done)
 			return true;
 		if (no_memory && !alex_registry_evict(memtable))
+		{
+			/* the next who appends seals the log before it is full */
+			LWLockAcquire(&memtable->lock, LW_EXCLUSIVE);
+			memtable->no_room = true;
+			LWLockRelease(&memtable->lock);
 			return false;
+		}
 		/* what is there may be in part: begin again */
 		fresh = true;
 	}
@@ -367,9 +373,14 @@ alex_memtable_apply(AlexMemtable *memtable, uint64 generation,
 			(before->number == 1 ||
 			 active->applied.count == ALEX_LOG_PAGE_ENTRIES);
 
-	if (memtable->in_recovery || active->generation != generation ||
-		!follows || !insert_entries(active, entries, nentries))
+	if (memtable->in_recovery || active->generation != generation || !follows)
 	{
+		alex_memtable_unload(memtable);
+		return false;
+	}
+	if (!insert_entries(active, entries, nentries))
+	{
+		memtable->no_room = true;
 		alex_memtable_unload(memtable);
 		return false;
 	}
@@ -412,6 +423,7 @@ alex_memtable_frozen(Relation index, const AlexManifest *manifest,
 
 	active = &memtable->generations[ALEX_ACTIVE];
 	frozen = &memtable->generations[ALEX_FROZEN];
+	memtable->no_room = false;
 	/* this is when the chain's end is last compared with its log's (H10) */
 	if (follows_manifest(memtable, manifest) &&
 		(active->generation != manifest->frozen.generation ||

@@ -175,6 +175,7 @@ occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 	memtable->incarnation = incarnation;
 	memtable->dead_epoch = 0;
 	memtable->in_recovery = false;
+	memtable->no_room = false;
 	pg_atomic_write_u64(&memtable->tenure,
 						pg_atomic_fetch_add_u64(&registry->next_tenure, 1));
 }
