@@ -143,6 +143,7 @@ typedef struct AlexLocal
 	uint64		tenure;
 	AlexSharedManifest *manifest;
 	AlexPrivateLog *private_log;
+	AlexLogPosition tail;		/* where it appended last; only a hint */
 } AlexLocal;
 
 typedef struct AlexView
@@ -156,6 +157,9 @@ typedef struct AlexView
 /* Takes and gives back a reference; release may be called at any time. */
 extern AlexLocal *alex_local_acquire(Relation index);
 extern void alex_local_release(AlexLocal *local);
+
+/* Finds the index's place in the registry, for a backend that only inserts. */
+extern void alex_local_attach(AlexLocal *local, Relation index);
 
 /*
  * One consistent pair of manifest and memtable state.  Includes every entry

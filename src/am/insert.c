@@ -55,6 +55,7 @@ begin_inserts(Relation index, IndexInfo *index_info)
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &state->callback);
 	index_info->ii_AmCache = state;
 	MemoryContextSwitchTo(old_context);
+	alex_local_attach(state->local, index);
 
 	return state;
 }

@@ -40,10 +40,14 @@ tail_hint(AlexLocal *local)
 	if (memtable == NULL)
 		return hint;
 
+	/*
+	 * What we remember holds for this incarnation of the file only; the place
+	 * in the registry changes its tenure when that ends.
+	 */
 	LWLockAcquire(&memtable->lock, LW_SHARED);
-	if (pg_atomic_read_u64(&memtable->tenure) == local->tenure &&
-		memtable->state == ALEX_MEMTABLE_READY)
-		hint = memtable->generations[ALEX_ACTIVE].applied;
+	if (pg_atomic_read_u64(&memtable->tenure) == local->tenure)
+		hint = memtable->state == ALEX_MEMTABLE_READY ?
+			memtable->generations[ALEX_ACTIVE].applied : local->tail;
 	LWLockRelease(&memtable->lock);
 
 	return hint;
@@ -129,6 +133,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		END_CRIT_SECTION();
 
 		UnlockReleaseBuffer(buffer);
+		local->tail = before;
 
 		entries += n;
 		nentries -= n;

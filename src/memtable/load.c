@@ -217,7 +217,10 @@ load(Relation index, AlexMemtable *memtable, bool recovery)
 		bool		done = false;
 
 		if (manifest->incarnation != memtable->incarnation)
+		{
+			pfree(manifest);
 			return false;
+		}
 
 		LWLockAcquire(&memtable->lock, LW_EXCLUSIVE);
 		fresh |= memtable->missed_change;

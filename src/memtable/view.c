@@ -61,6 +61,7 @@ reset_local(AlexLocal *local)
 	local->memtable = NULL;
 	local->tenure = 0;
 	local->incarnation = 0;
+	memset(&local->tail, 0, sizeof(AlexLogPosition));
 }
 
 /* Makes room when too many indexes are remembered. */
@@ -155,6 +156,14 @@ keep_manifest(AlexLocal *local, const AlexManifest *manifest)
 	local->manifest = shared;
 }
 
+/* Is the place that we remember still this index's? */
+static inline bool
+is_attached(const AlexLocal *local)
+{
+	return local->memtable != NULL &&
+		pg_atomic_read_u64(&local->memtable->tenure) == local->tenure;
+}
+
 /* Finds the index's place in the registry again, if it is not known. */
 static void
 attach(AlexLocal *local, Relation index, uint64 incarnation)
@@ -162,14 +171,26 @@ attach(AlexLocal *local, Relation index, uint64 incarnation)
 	if (local->incarnation != incarnation)
 		reset_local(local);
 
-	if (local->memtable != NULL &&
-		pg_atomic_read_u64(&local->memtable->tenure) == local->tenure)
+	if (is_attached(local))
 		return;
 
+	memset(&local->tail, 0, sizeof(AlexLogPosition));
 	local->incarnation = incarnation;
 	local->memtable = alex_registry_attach(index, incarnation, &local->tenure);
 	if (local->memtable != NULL && !RecoveryInProgress())
 		alex_memtable_verify(local->memtable, local->tenure, index);
+}
+
+void
+alex_local_attach(AlexLocal *local, Relation index)
+{
+	AlexManifest *manifest;
+
+	if (is_attached(local))
+		return;
+	manifest = alex_manifest_read(index);
+	attach(local, index, manifest->incarnation);
+	pfree(manifest);
 }
 
 static void

@@ -19,6 +19,7 @@
 
 #include "access/xloginsert.h"
 #include "miscadmin.h"
+#include "storage/indexfsm.h"
 
 #include "alex/store.h"
 #include "alex/wal.h"
@@ -247,6 +248,17 @@ add_overflow(Relation index)
 	Page		page = BufferGetPage(buffer);
 
 	LockBuffer(meta_buffer, BUFFER_LOCK_EXCLUSIVE);
+
+	/* somebody else may have added the last one; the caller looks again */
+	if (meta->noverflow >= ALEX_MAX_OVERFLOW)
+	{
+		BlockNumber unused = BufferGetBlockNumber(buffer);
+
+		UnlockReleaseBuffer(meta_buffer);
+		UnlockReleaseBuffer(buffer);
+		RecordFreeIndexPage(index, unused);
+		return;
+	}
 
 	START_CRIT_SECTION();
 

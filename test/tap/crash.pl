@@ -114,6 +114,7 @@ my @cases = (
 	[ 'run-before-model', $compact ],
 	[ 'run-before-flush', $compact ],
 	[ 'compact-before-install', $compact ],
+	[ 'compact-before-safexid', $compact ],
 	[ 'compact-after-install', $compact ],
 	[ 'remove-before-free', $compact, q{SELECT alex_compact('t_k')} ],
 	[ 'remove-before-free', $vacuum, q{SELECT alex_compact('t_k')} ],

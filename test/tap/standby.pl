@@ -203,6 +203,22 @@ follow('SELECT k FROM follow WHERE k BETWEEN 100000 AND 200000',
 	'', 'dead entries of the log');
 follow('SELECT count(*) FROM follow WHERE k BETWEEN 300000 AND 400000',
 	'80', 'entries after the dead ones');
+
+# The same when the VACUUM that marked them dead failed before it said so, and
+# the next one finds nothing left to mark.
+on_primary('INSERT INTO follow SELECT i, i FROM generate_series(500001, 500050) i');
+follow('SELECT count(*) FROM follow WHERE k BETWEEN 500000 AND 600000',
+	'50', 'appended entries, before a VACUUM that fails');
+on_primary('DELETE FROM follow WHERE k BETWEEN 500000 AND 600000');
+my ($status, $output, $errors) = $primary->psql('postgres',
+	"SET alexam.failpoint = 'vacuum-before-epoch';\nVACUUM follow;");
+like($errors, qr/failpoint/, 'a VACUUM fails after it marked entries of the log dead');
+on_primary(<<'END');
+VACUUM follow;
+INSERT INTO follow SELECT i, i FROM generate_series(700001, 700040) i;
+END
+follow('SELECT k FROM follow WHERE k BETWEEN 500000 AND 600000',
+	'', 'dead entries of the log, after a VACUUM that failed');
 $_->quit foreach @followers;
 
 #
