@@ -14,6 +14,7 @@
 
 #include "access/amapi.h"
 #include "access/genam.h"
+#include "fmgr.h"
 #include "nodes/execnodes.h"
 
 #include "alex/memtable.h"
@@ -64,11 +65,17 @@ typedef struct AlexCodec
 	Oid			collation;
 	bool		descending;
 	bool		nulls_first;
+	bool		lane_is_value;	/* "lane" returns its argument: no need to call */
+	bool		value_is_lane;	/* likewise "value" */
 	int16		typlen;
 	bool		typbyval;
 } AlexCodec;
 
 extern void alex_codec_init(AlexCodec *codec, Relation index);
+
+/* The support functions of types that are 64-bit numbers already (lanes.c) */
+extern PGDLLEXPORT Datum alex_lane_int8(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum alex_value_int8(PG_FUNCTION_ARGS);
 
 static inline uint64
 alex_codec_store(const AlexCodec *codec, int64 lane)
@@ -89,6 +96,8 @@ alex_codec_load(const AlexCodec *codec, uint64 key)
 static inline uint64
 alex_codec_key(const AlexCodec *codec, Datum value)
 {
+	if (codec->lane_is_value)
+		return alex_codec_store(codec, DatumGetInt64(value));
 	return alex_codec_store(codec, DatumGetInt64(FunctionCall1Coll(codec->lane,
 																   codec->collation,
 																   value)));

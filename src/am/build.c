@@ -98,6 +98,9 @@ add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
 
 	if (isnull[0])
 		alex_sorter_add(build->sorters[ALEX_PART_NULLS], 0, number);
+	else if (build->codec.lane_is_value)
+		alex_sorter_add(build->sorters[ALEX_PART_VALUES],
+						alex_codec_key(&build->codec, values[0]), number);
 	else
 	{
 		MemoryContext old_context = MemoryContextSwitchTo(build->tuple_context);

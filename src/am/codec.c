@@ -29,6 +29,9 @@ alex_codec_init(AlexCodec *codec, Relation index)
 	codec->value = NULL;
 	if (OidIsValid(index_getprocid(index, 1, ALEX_VALUE_PROC)))
 		codec->value = index_getprocinfo(index, 1, ALEX_VALUE_PROC);
+	codec->lane_is_value = codec->lane->fn_addr == alex_lane_int8;
+	codec->value_is_lane = codec->value != NULL &&
+		codec->value->fn_addr == alex_value_int8;
 	codec->collation = index->rd_indcollation[0];
 	codec->descending = (option & INDOPTION_DESC) != 0;
 	codec->nulls_first = (option & INDOPTION_NULLS_FIRST) != 0;

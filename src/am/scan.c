@@ -388,6 +388,13 @@ index_tuple(AlexScan *state)
 		state->tuple->t_info = MAXALIGN(size);
 	}
 	data = (char *) state->tuple + MAXALIGN(sizeof(IndexTupleData));
+	if (codec->value_is_lane)
+	{
+		store_att_byval(data,
+						Int64GetDatum(alex_codec_load(codec, state->current.key)),
+						sizeof(int64));
+		return state->tuple;
+	}
 	old_context = MemoryContextSwitchTo(state->scratch);
 	value = FunctionCall1Coll(codec->value, codec->collation,
 							  Int64GetDatum(alex_codec_load(codec, state->current.key)));
