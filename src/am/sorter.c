@@ -16,8 +16,6 @@
  */
 #include "postgres.h"
 
-#include <sys/mman.h>
-
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
@@ -69,34 +67,6 @@ struct AlexSorter
 	AlexEntry  *merged;			/* entries handed out last */
 };
 
-/*
- * Asks for huge pages under a large array.  A sort scatters its writes over
- * all of it, and with small pages spends much of its time on address
- * translation.  The advice may be refused; then nothing is lost.
- */
-static void
-advise_huge_pages(void *array, Size size)
-{
-#ifdef MADV_HUGEPAGE
-	const Size	huge = 2 * 1024 * 1024;
-	uintptr_t	begin = TYPEALIGN(huge, (uintptr_t) array);
-	uintptr_t	end = TYPEALIGN_DOWN(huge, (uintptr_t) array + size);
-
-	if (begin < end)
-		(void) madvise((void *) begin, end - begin, MADV_HUGEPAGE);
-#endif
-}
-
-static AlexEntry *
-allocate_entries(AlexSorter *sorter, Size nentries)
-{
-	Size		size = nentries * sizeof(AlexEntry);
-	AlexEntry  *entries = MemoryContextAllocHuge(sorter->context, size);
-
-	advise_huge_pages(entries, size);
-	return entries;
-}
-
 AlexSorter *
 alex_sorter_begin(Size memory)
 {
@@ -105,7 +75,8 @@ alex_sorter_begin(Size memory)
 	sorter->context = CurrentMemoryContext;
 	sorter->limit = Max(memory / (2 * sizeof(AlexEntry)), 1024);
 	sorter->room = Min(sorter->limit, 8192);
-	sorter->entries = allocate_entries(sorter, sorter->room);
+	sorter->entries = MemoryContextAllocHuge(sorter->context,
+											 sorter->room * sizeof(AlexEntry));
 	sorter->in_order = true;
 
 	return sorter;
@@ -117,7 +88,8 @@ sort_collected(AlexSorter *sorter)
 	if (sorter->in_order)
 		return;
 	if (sorter->scratch == NULL)
-		sorter->scratch = allocate_entries(sorter, sorter->room);
+		sorter->scratch = MemoryContextAllocHuge(sorter->context,
+												 sorter->room * sizeof(AlexEntry));
 	alex_sort(sorter->entries, sorter->scratch, sorter->nentries);
 }
 
@@ -175,7 +147,6 @@ make_room(AlexSorter *sorter)
 	sorter->room = Min(sorter->room * 2, sorter->limit);
 	sorter->entries = repalloc_huge(sorter->entries,
 									sorter->room * sizeof(AlexEntry));
-	advise_huge_pages(sorter->entries, sorter->room * sizeof(AlexEntry));
 }
 
 void
