@@ -65,12 +65,6 @@ start_shared_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-bool
-alex_preloaded(void)
-{
-	return preloaded;
-}
-
 void
 alex_require_preload(void)
 {

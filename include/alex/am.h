@@ -36,8 +36,6 @@ extern int	alex_memtable_entries;
 extern int	alex_max_memtables;
 extern double alex_bloom_bits;
 
-/* True once shared memory is set up, that is, if preloaded. */
-extern bool alex_preloaded(void);
 /* Raises an error with a hint unless the library is preloaded. */
 extern void alex_require_preload(void);
 

@@ -71,7 +71,6 @@ typedef struct AlexMemtable
 extern Size alex_arena_shmem_size(void);
 extern void alex_arena_shmem_init(void);
 extern AlexChunks *alex_arena_chunks(void);
-extern void alex_arena_usage(uint32 *total, uint32 *used);
 
 /* registry.c */
 extern Size alex_registry_shmem_size(void);

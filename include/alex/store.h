@@ -255,6 +255,9 @@ extern Buffer alex_space_claim(Relation index, BufferAccessStrategy strategy);
 extern BlockNumber alex_space_claim_range(Relation index, uint32 npages,
 										  BufferAccessStrategy strategy);
 
+/* The stamp of every free page: nobody points at one. */
+#define ALEX_FREE_STAMP			1
+
 /* May the page in this exclusively locked buffer be taken? */
 extern bool alex_space_is_free(Page page);
 
@@ -438,8 +441,6 @@ alex_mapping_page(AlexMapping *mapping, BlockNumber block)
 	return base == NULL ? NULL : base + (Size) (block % RELSEG_SIZE) * BLCKSZ;
 }
 
-extern void alex_mapping_init(void);	/* at backend's first use: callbacks */
-
 /*
  * ---------------------------------------------------------------------
  * reader.c: sealed pages, mapped or buffered
@@ -487,6 +488,13 @@ extern void alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
 						   uint16 kind, uint64 run, bool pinned,
 						   AlexPageReference *reference);
 
+/* Does a sealed page carry the hash of its contents?  Never remembered. */
+extern bool alex_page_hash_fits(const char *page);
+
+/* NULL, or what is wrong with a page's header; may be palloc'd. */
+extern const char *alex_page_header_fault(const char *page, uint64 stamp,
+										  uint16 kind);
+
 static inline void
 alex_page_close(AlexPageReference *reference)
 {
@@ -519,6 +527,9 @@ extern void alex_run_fence(AlexRunReader *run_reader, uint32 number,
 extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);
 
+/* Bloom pages hold blocks after a first line for the page header. */
+#define ALEX_BLOOM_PAGE_BLOCKS	(BLCKSZ / ALEX_BLOOM_BLOCK_BYTES - 1)
+
 /* False when the Bloom filter proves that the key is not in the run. */
 extern bool alex_run_may_contain(AlexRunReader *run_reader, uint64 key);
 
@@ -544,7 +555,6 @@ extern AlexRunWriter *alex_run_writer_begin(Relation index, AlexPart part,
 											uint64 expected_entries,
 											bool bloom);
 extern void alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid);
-extern uint64 alex_run_writer_entries(AlexRunWriter *writer);
 /* Takes over a whole leaf page of another run as it is. */
 extern void alex_run_writer_adopt(AlexRunWriter *writer,
 								  const AlexFence *fence);

@@ -47,23 +47,6 @@ alex_check_read(AlexCheck *check, BlockNumber block)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* Does a sealed page carry the hash of its contents? */
-static bool
-hash_fits(const char *page)
-{
-	const AlexPageHeader *header = alex_page_header(page);
-
-	if (header->kind == ALEX_PAGE_LEAF)
-	{
-		int			count = alex_leaf_count(page);
-
-		/* the count says how far the hash reaches: it must make sense */
-		return count >= 1 && count <= ALEX_LEAF_MAX_ENTRIES &&
-			alex_leaf_hash(page) == header->hash;
-	}
-	return alex_page_hash(page, header->stamp, BLCKSZ) == header->hash;
-}
-
 /* Do two copies agree in all but the header that the buffer manager keeps? */
 static bool
 pages_agree(const char *page, const char *other)
@@ -85,7 +68,7 @@ leaves_agree(const char *page, const char *other)
 		other_header->hash == header->hash &&
 		other_header->version == header->version &&
 		alex_leaf_count(other) == alex_leaf_count(page) &&
-		hash_fits(other);
+		alex_page_hash_fits(other);
 }
 
 /*
@@ -115,27 +98,6 @@ compare_with_mapping(AlexCheck *check, Buffer buffer, BlockNumber block)
 		alex_check_fail(check, block, "the mapped file shows another page than shared buffers");
 }
 
-static const char *
-header_fault(const char *page, uint64 stamp, uint16 kind)
-{
-	const AlexPageHeader *header = alex_page_header(page);
-
-	if (PageIsNew((Page) page))
-		return "the page is all zeros";
-	if (header->stamp != stamp)
-		return psprintf("the page has stamp %016llX instead of %016llX",
-						(unsigned long long) header->stamp,
-						(unsigned long long) stamp);
-	if (header->kind != kind)
-		return psprintf("the page is of kind %04X instead of %04X",
-						header->kind, kind);
-	if (header->version != ALEX_SEALED_VERSION)
-		return psprintf("the page has format version %u", header->version);
-	if (!hash_fits(page))
-		return "the page does not fit its checksum";
-	return NULL;
-}
-
 void
 alex_check_read_sealed(AlexCheck *check, BlockNumber block, uint64 stamp,
 					   uint16 kind)
@@ -145,7 +107,9 @@ alex_check_read_sealed(AlexCheck *check, BlockNumber block, uint64 stamp,
 
 	memcpy(check->page.data, BufferGetPage(buffer), BLCKSZ);
 
-	fault = header_fault(check->page.data, stamp, kind);
+	fault = alex_page_header_fault(check->page.data, stamp, kind);
+	if (fault == NULL && !alex_page_hash_fits(check->page.data))
+		fault = "the page does not fit its checksum";
 	if (fault != NULL)
 		alex_check_fail(check, block, fault);
 	if (check->mapping != NULL)

@@ -17,9 +17,6 @@
 
 #include "check.h"
 
-/* Bloom pages hold blocks after a first line for the page header. */
-#define BLOOM_PAGE_BLOCKS		(BLCKSZ / ALEX_BLOOM_BLOCK_BYTES - 1)
-
 typedef struct RunCheck
 {
 	AlexCheck  *check;
@@ -77,8 +74,8 @@ run_fault(const AlexManifest *manifest, const AlexRun *run)
 			 run->depth == 0)
 		return "the size of its model tree is wrong";
 
-	if (run->bloom_pages != (run->bloom_blocks + BLOOM_PAGE_BLOCKS - 1) /
-		BLOOM_PAGE_BLOCKS)
+	if (run->bloom_pages != (run->bloom_blocks + ALEX_BLOOM_PAGE_BLOCKS - 1) /
+		ALEX_BLOOM_PAGE_BLOCKS)
 		return "the size of its Bloom filter is wrong";
 
 	return NULL;
@@ -152,10 +149,10 @@ bloom_has(const RunCheck *run_check, uint64 key)
 {
 	uint64		hash = alex_bloom_hash(key);
 	uint32		block = alex_bloom_block(hash, run_check->run->bloom_blocks);
-	Size		line = 1 + block % BLOOM_PAGE_BLOCKS;
+	Size		line = 1 + block % ALEX_BLOOM_PAGE_BLOCKS;
 
 	return alex_bloom_test(run_check->bloom +
-						   (Size) (block / BLOOM_PAGE_BLOCKS) * BLCKSZ +
+						   (Size) (block / ALEX_BLOOM_PAGE_BLOCKS) * BLCKSZ +
 						   line * ALEX_BLOOM_BLOCK_BYTES, hash);
 }
 

@@ -107,12 +107,3 @@ alex_arena_chunks(void)
 {
 	return &chunks;
 }
-
-void
-alex_arena_usage(uint32 *total, uint32 *used)
-{
-	SpinLockAcquire(&arena->mutex);
-	*total = arena->nchunks;
-	*used = arena->nfresh - arena->nreturned;
-	SpinLockRelease(&arena->mutex);
-}

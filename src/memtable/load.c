@@ -33,7 +33,6 @@
 
 typedef struct AlexLoader
 {
-	AlexMemtable *memtable;
 	AlexMemtableGeneration *generation;
 	bool		no_memory;
 } AlexLoader;
@@ -119,7 +118,6 @@ load_chain(Relation index, AlexMemtable *memtable, int which,
 {
 	AlexLoader	loader = {0};
 
-	loader.memtable = memtable;
 	loader.generation = &memtable->generations[which];
 
 	if (loader.generation->generation != chain->generation)
@@ -162,8 +160,7 @@ complete_loading(Relation index, AlexMemtable *memtable,
 		 * metapage calls the tail.  Redo links a new page before it changes
 		 * the metapage, so on a standby it may be the next one already.
 		 */
-		loader.memtable = memtable;
-		loader.generation = active;
+			loader.generation = active;
 		if (active->applied.stamp != 0)
 		{
 			AlexLogPage *tail;

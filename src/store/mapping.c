@@ -128,8 +128,8 @@ mapping_invalidate(Datum argument, Oid relid)
 	}
 }
 
-void
-alex_mapping_init(void)
+static void
+init_mappings(void)
 {
 	HASHCTL		info;
 
@@ -153,7 +153,7 @@ alex_mapping_acquire(Relation index, uint64 incarnation)
 
 	if (!alex_use_mmap || RelationUsesLocalBuffers(index))
 		return NULL;
-	alex_mapping_init();
+	init_mappings();
 
 	/* The key is hashed as bytes, padding included. */
 	memset(&key, 0, sizeof(key));

@@ -52,9 +52,6 @@
 #define LOCAL_BITS				15
 #define MODEL_BITS				10
 
-/* Bloom pages hold blocks after a first line for the page header. */
-#define BLOOM_PAGE_BLOCKS		(BLCKSZ / ALEX_BLOOM_BLOCK_BYTES - 1)
-
 StaticAssertDecl(ALEX_BLOOM_BLOCK_BYTES == ALEX_LINE_SIZE,
 				 "a Bloom block is one line");
 
@@ -153,33 +150,27 @@ remember_tag(uint64 tag, BlockNumber block)
 							tag);
 }
 
-/* Does the hash in the page's header fit its contents? */
-static bool
-page_hash_fits(const char *page, uint64 stamp, uint16 kind)
+bool
+alex_page_hash_fits(const char *page)
 {
-	uint64		hash;
+	const AlexPageHeader *header = alex_page_header(page);
 
-	if (kind == ALEX_PAGE_LEAF)
+	if (header->kind == ALEX_PAGE_LEAF)
 	{
 		int			count = alex_leaf_count(page);
 
 		/* the count says how far the hash reaches: it must make sense */
-		if (count < 1 || count > ALEX_LEAF_MAX_ENTRIES)
-			return false;
-		hash = alex_leaf_hash(page);
+		return count >= 1 && count <= ALEX_LEAF_MAX_ENTRIES &&
+			alex_leaf_hash(page) == header->hash;
 	}
-	else
-		hash = alex_page_hash(page, stamp, BLCKSZ);
-
-	return hash == alex_page_header(page)->hash;
+	return alex_page_hash(page, header->stamp, BLCKSZ) == header->hash;
 }
 
 /* The hash fits, and this is not known yet. */
 static pg_noinline bool
-verify_page(const char *page, BlockNumber block, uint64 stamp, uint16 kind,
-			uint64 tag)
+verify_page(const char *page, BlockNumber block, uint64 tag)
 {
-	if (!page_hash_fits(page, stamp, kind))
+	if (!alex_page_hash_fits(page))
 		return false;
 	remember_tag(tag, block);
 	return true;
@@ -204,7 +195,7 @@ page_contents_fit(Relation index, const char *page, BlockNumber block,
 		return true;
 	tag = page_tag(index, stamp, mapped);
 	return likely(tag_is_verified(tag, block)) ||
-		verify_page(page, block, stamp, kind, tag);
+		verify_page(page, block, tag);
 }
 
 /* The page as the mapping shows it, or NULL if that is not what is wanted. */
@@ -243,14 +234,12 @@ report_damage(Relation index, BlockNumber block, uint64 run, const char *fault)
 			 errhint("Please REINDEX it.")));
 }
 
-/* NULL, or what is wrong with a page read through the buffer manager. */
-static const char *
-page_fault(Relation index, Page page, BlockNumber block, uint64 stamp,
-		   uint16 kind)
+const char *
+alex_page_header_fault(const char *page, uint64 stamp, uint16 kind)
 {
 	const AlexPageHeader *header = alex_page_header(page);
 
-	if (PageIsNew(page))
+	if (PageIsNew((Page) page))
 		return "the page is all zeros";
 	if (header->stamp != stamp)
 		return psprintf("the page has stamp %016llX instead of %016llX",
@@ -261,6 +250,18 @@ page_fault(Relation index, Page page, BlockNumber block, uint64 stamp,
 						header->kind, kind);
 	if (header->version != ALEX_SEALED_VERSION)
 		return psprintf("the page has format version %u", header->version);
+	return NULL;
+}
+
+/* NULL, or what is wrong with a page read through the buffer manager. */
+static const char *
+page_fault(Relation index, Page page, BlockNumber block, uint64 stamp,
+		   uint16 kind)
+{
+	const char *fault = alex_page_header_fault(page, stamp, kind);
+
+	if (fault != NULL)
+		return fault;
 	if (!page_contents_fit(index, page, block, stamp, kind, false))
 		return "the page does not fit its checksum";
 	return NULL;
@@ -545,8 +546,8 @@ alex_run_may_contain(AlexRunReader *run_reader, uint64 key)
 
 	hash = alex_bloom_hash(key);
 	block = alex_bloom_block(hash, run->bloom_blocks);
-	number = block / BLOOM_PAGE_BLOCKS;
-	offset = (Size) (block % BLOOM_PAGE_BLOCKS + 1) * ALEX_BLOOM_BLOCK_BYTES;
+	number = block / ALEX_BLOOM_PAGE_BLOCKS;
+	offset = (Size) (block % ALEX_BLOOM_PAGE_BLOCKS + 1) * ALEX_BLOOM_BLOCK_BYTES;
 	if (number >= run->bloom_pages)
 		report_damage(reader->index, run->bloom_block, run->id,
 					  "the Bloom filter has more blocks than its pages hold");

@@ -53,9 +53,6 @@
  */
 #define BULK_ENTRIES			(256 * 1024)
 
-/* Bloom pages hold blocks after a first line for the page header. */
-#define BLOOM_PAGE_BLOCKS		(BLCKSZ / ALEX_BLOOM_BLOCK_BYTES - 1)
-
 /* Where a page went, and the buffer that had it then. */
 typedef struct WrittenPage
 {
@@ -550,8 +547,8 @@ static void
 fill_bloom_page(Page page, uint64 stamp, uint32 number, const void *source,
 				uint32 size)
 {
-	uint32		first = number * BLOOM_PAGE_BLOCKS;
-	uint32		nblocks = Min(size - first, BLOOM_PAGE_BLOCKS);
+	uint32		first = number * ALEX_BLOOM_PAGE_BLOCKS;
+	uint32		nblocks = Min(size - first, ALEX_BLOOM_PAGE_BLOCKS);
 
 	memcpy(page + ALEX_LINE_SIZE,
 		   (const char *) source + (Size) first * ALEX_BLOOM_BLOCK_BYTES,
@@ -563,7 +560,7 @@ static void
 write_bloom(AlexRunWriter *writer, AlexRun *run)
 {
 	run->bloom_blocks = writer->bloom_blocks;
-	run->bloom_pages = (writer->bloom_blocks - 1) / BLOOM_PAGE_BLOCKS + 1;
+	run->bloom_pages = (writer->bloom_blocks - 1) / ALEX_BLOOM_PAGE_BLOCKS + 1;
 	run->bloom_block = write_contiguous(writer, ALEX_PAGE_BLOOM,
 										run->bloom_pages, fill_bloom_page,
 										writer->bloom, writer->bloom_blocks,
@@ -631,12 +628,6 @@ alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid)
 
 	if (writer->bloom != NULL)
 		add_to_bloom(writer, key);
-}
-
-uint64
-alex_run_writer_entries(AlexRunWriter *writer)
-{
-	return writer->entries;
 }
 
 void

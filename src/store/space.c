@@ -31,9 +31,6 @@
 #include "alex/store.h"
 #include "alex/wal.h"
 
-/* The stamp of every free page: nobody points at one. */
-#define ALEX_FREE_STAMP			1
-
 /* Contiguous free pages are looked for among so many. */
 #define RANGE_SEARCH_BLOCKS		65536
 

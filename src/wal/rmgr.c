@@ -26,9 +26,6 @@
 
 #include "rmgr.h"
 
-/* The stamp of every free page, as space.c gives it. */
-#define ALEX_FREE_STAMP			1
-
 static void
 redo_log_append(XLogReaderState *record)
 {

@@ -18,7 +18,7 @@ use Test::More;
 
 my $node = alex_node('crash', <<'END');
 alexam.memtable_entries = 200
-wal_consistency_checking = 'all'
+wal_consistency_checking = 'alexam'
 END
 $node->start;
 create_test_table($node);

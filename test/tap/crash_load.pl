@@ -119,7 +119,7 @@ foreach my $cycle (1 .. CYCLES)
 
 	# redo of some cycles is verified block by block
 	$node->append_conf('postgresql.conf',
-		"wal_consistency_checking = '" . ($cycle % 2 ? 'all' : '') . "'");
+		"wal_consistency_checking = '" . ($cycle % 2 ? 'alexam' : '') . "'");
 	$node->start;
 	cmp_ok(compare_scans($node, 't', $name), '>', 0, "$name: there are rows");
 	check_index($node, 't_k', $name);
