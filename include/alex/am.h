@@ -137,12 +137,14 @@ extern void alex_restore_position(IndexScanDesc scan);
  * maintenance: seal.c, compact.c, sweep.c
  * ---------------------------------------------------------------------
  *
- * Two heavyweight page locks of the index order it: the maintenance lock
- * (VACUUM, compaction) and the seal lock (seal, VACUUM's pass over the log).
- * Foreground code only ever tries for them (hazard H17).
+ * Heavyweight page locks of the index order it: the maintenance lock (VACUUM,
+ * compaction), the seal lock (seal, VACUUM's pass over the log), and the run
+ * lock, which those share who write runs while they hold neither of the
+ * others.  Foreground code only ever tries for them (hazard H17).
  */
 #define ALEX_MAINTENANCE_LOCK	0	/* LockPage block numbers */
 #define ALEX_SEAL_LOCK			1
+#define ALEX_RUN_LOCK			2
 
 /*
  * Seals the frozen generation, if there is one, and then the active one if
@@ -158,6 +160,23 @@ extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
 extern void alex_try_seal(Relation index, uint64 minimum);
 
 /*
+ * Makes runs of entries that are in no log: of each part, sorted and
+ * distinct.  False, and nothing was done, when it is not possible now.
+ * *installed is set in the critical section that lists the runs: if it is
+ * set after an error, the entries are in the index all the same.
+ */
+extern bool alex_direct_seal(Relation index,
+							 AlexEntry *const entries[ALEX_PARTS],
+							 const Size nentries[ALEX_PARTS],
+							 bool *installed);
+
+/*
+ * What inserters do when many runs have come together.  For whoever has just
+ * added some, and holds no page lock.
+ */
+extern void alex_relieve(Relation index);
+
+/*
  * Merges or concatenates runs: all of them, or those that the policy finds
  * due.  Caller holds the maintenance lock.  Returns entries dropped.
  */
@@ -171,7 +190,8 @@ extern void alex_remove_retired(Relation index);
 
 /*
  * Finds pages that nothing refers to, frees orphans, and enters free pages
- * in the FSM.  Caller holds both locks.  Returns the number of free pages.
+ * in the FSM.  Caller holds the maintenance and the seal lock.  Returns the
+ * number of free pages.
  */
 extern BlockNumber alex_sweep(Relation index);
 

@@ -184,9 +184,14 @@ extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
  * Appends entries to the log and puts them into the memtable.  Returns the
  * number of entries from which the generation should be sealed when it has
  * just grown past it, else 0.
+ *
+ * *appended grows with each page by the entries that it took, in the page's
+ * critical section: after an error it tells how many of them are in the
+ * index, and the others are not (hazard H18).
  */
 extern uint64 alex_append(Relation index, AlexLocal *local,
-						  const AlexLogEntry *entries, int nentries);
+						  const AlexLogEntry *entries, Size nentries,
+						  Size *appended);
 
 /*
  * Puts entries that are being appended to the log behind position "before"

@@ -199,8 +199,8 @@ typedef struct AlexManifestChange
 typedef enum AlexManifestOperation
 {
 	ALEX_MANIFEST_FREEZE = 1,	/* active generation becomes frozen */
-	ALEX_MANIFEST_INSTALL,		/* runs of the frozen generation come in, its
-								 * chain goes */
+	ALEX_MANIFEST_INSTALL,		/* new runs come in; if they are those of the
+								 * frozen generation, its chain goes */
 	ALEX_MANIFEST_COMPACT,		/* runs replaced: new in, old retired */
 	ALEX_MANIFEST_REMOVE,		/* retired runs go; resolves conflicts */
 	ALEX_MANIFEST_VACUUM,		/* dead counts, dead epoch, flags */

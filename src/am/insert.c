@@ -67,6 +67,7 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 {
 	AlexInsertState *state = index_info->ii_AmCache;
 	AlexLogEntry entry;
+	Size		appended = 0;
 	uint64		due;
 
 	if (state == NULL)
@@ -88,7 +89,7 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 		MemoryContextReset(state->tuple_context);
 	}
 
-	due = alex_append(index, state->local, &entry, 1);
+	due = alex_append(index, state->local, &entry, 1, &appended);
 	if (due > 0)
 		alex_try_seal(index, due);
 

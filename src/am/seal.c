@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * seal.c
- *	  Turning a generation of the log into runs.
+ *	  Turning a generation of the log, or a large batch of entries, into runs.
  *
  * A seal has three steps, each a valid state of the index by itself:
  *
@@ -20,6 +20,15 @@
  *
  * The seal lock keeps VACUUM from marking entries of the frozen chain dead
  * between steps 2 and 3, which the run would bring back to life.
+ *
+ * A direct seal turns entries into runs that never were in the log: they come
+ * from a transaction in progress, which writes them before it ends.  It holds
+ * neither the seal lock nor the maintenance lock, so that several sessions
+ * can be at it at once and VACUUM does not keep them out.  A VACUUM that goes
+ * on at the same time need not know of these entries: it looks for TIDs which
+ * were found dead before it came to the index, hence were inserted by a
+ * transaction, or a subtransaction, that had ended then, and whose runs had
+ * been listed before.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -117,8 +126,9 @@ alex_is_bloom_worthwhile(const AlexManifest *manifest, AlexPart part,
 
 /* Writes sorted entries as a run, if there are any. */
 static void
-write_run(Relation index, const AlexManifest *manifest, AlexPart part,
-		  const AlexEntry *entries, Size nentries, AlexRun *runs, int *nruns)
+write_run(Relation index, const AlexManifest *manifest, uint64 generation,
+		  AlexPart part, const AlexEntry *entries, Size nentries,
+		  AlexRun *runs, int *nruns)
 {
 	AlexRunWriter *writer;
 	bool		bloom = alex_is_bloom_worthwhile(manifest, part, nentries);
@@ -130,7 +140,7 @@ write_run(Relation index, const AlexManifest *manifest, AlexPart part,
 	for (Size i = 0; i < nentries; i++)
 		alex_run_writer_add(writer, entries[i].key, entries[i].tid);
 	alex_run_writer_finish(writer, &runs[*nruns]);
-	runs[*nruns].generation = manifest->frozen.generation;
+	runs[*nruns].generation = generation;
 	(*nruns)++;
 }
 
@@ -175,6 +185,30 @@ find_cut(const AlexManifest *manifest, const AlexEntry *entries,
 	return low <= nentries / 2 ? low : 0;
 }
 
+/*
+ * Writes sorted entries of both parts as runs, at most MAX_SEALED_RUNS.
+ * Returns how many.
+ */
+static int
+write_runs(Relation index, const AlexManifest *manifest, uint64 generation,
+		   AlexEntry *const entries[ALEX_PARTS],
+		   const Size nentries[ALEX_PARTS], AlexRun *runs)
+{
+	const AlexEntry *values = entries[ALEX_PART_VALUES];
+	Size		nvalues = nentries[ALEX_PART_VALUES];
+	Size		cut = find_cut(manifest, values, nvalues);
+	int			nruns = 0;
+
+	write_run(index, manifest, generation, ALEX_PART_VALUES, values, cut,
+			  runs, &nruns);
+	write_run(index, manifest, generation, ALEX_PART_VALUES, values + cut,
+			  nvalues - cut, runs, &nruns);
+	write_run(index, manifest, generation, ALEX_PART_NULLS,
+			  entries[ALEX_PART_NULLS], nentries[ALEX_PART_NULLS],
+			  runs, &nruns);
+	return nruns;
+}
+
 /* Enters the runs in the manifest in place of the frozen chain. */
 static void
 install(Relation index, uint64 generation, const AlexRun *runs, int nruns)
@@ -206,8 +240,7 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 	AlexEntry  *entries[ALEX_PARTS];
 	Size		nentries[ALEX_PARTS];
 	AlexRun		runs[MAX_SEALED_RUNS];
-	int			nruns = 0;
-	Size		cut;
+	int			nruns;
 	uint64		generation = manifest->frozen.generation;
 	AlexPagePointer *pages;
 	int			npages;
@@ -222,15 +255,7 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 						   generation),
 				 errhint("Please REINDEX it.")));
 
-	cut = find_cut(manifest, entries[ALEX_PART_VALUES],
-				   nentries[ALEX_PART_VALUES]);
-	write_run(index, manifest, ALEX_PART_VALUES, entries[ALEX_PART_VALUES],
-			  cut, runs, &nruns);
-	write_run(index, manifest, ALEX_PART_VALUES,
-			  entries[ALEX_PART_VALUES] + cut,
-			  nentries[ALEX_PART_VALUES] - cut, runs, &nruns);
-	write_run(index, manifest, ALEX_PART_NULLS, entries[ALEX_PART_NULLS],
-			  nentries[ALEX_PART_NULLS], runs, &nruns);
+	nruns = write_runs(index, manifest, generation, entries, nentries, runs);
 
 	ALEX_FAILPOINT("seal-before-install");
 	pages = alex_log_pages(index, &manifest->frozen, &npages);
@@ -269,6 +294,69 @@ alex_seal(Relation index, uint64 minimum)
 	MemoryContextDelete(context);
 }
 
+/* In the critical section that lists the runs of a direct seal. */
+static void
+publish_direct(AlexManifestChange *change, void *context)
+{
+	alex_memtable_changed(change->index, change->manifest);
+	*(bool *) context = true;
+}
+
+/*
+ * Writes and lists the runs of a direct seal, unless the manifest has no room
+ * for more.  The run lock is held.
+ */
+static bool
+direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
+			const Size nentries[ALEX_PARTS], bool *installed)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+	AlexManifestChange change;
+	AlexRun		runs[MAX_SEALED_RUNS];
+	int			nruns;
+
+	if (manifest->nruns >= MAX_LISTED_RUNS)
+		return false;
+
+	nruns = write_runs(index, manifest, 0, entries, nentries, runs);
+	ALEX_FAILPOINT("direct-seal-before-install");
+
+	alex_manifest_change_begin(index, nruns, &change);
+	for (int i = 0; i < nruns; i++)
+		alex_manifest_add(&change, &runs[i]);
+	alex_manifest_change_commit(&change, ALEX_MANIFEST_INSTALL,
+								InvalidFullTransactionId, InvalidBuffer,
+								NULL, publish_direct, installed);
+	alex_manifest_change_end(&change);
+	ALEX_FAILPOINT("direct-seal-after-install");
+	return true;
+}
+
+bool
+alex_direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
+				 const Size nentries[ALEX_PARTS], bool *installed)
+{
+	MemoryContext context;
+	MemoryContext old_context;
+	bool		done;
+
+	/* the sweep must not free the pages before the runs are listed */
+	if (!ConditionalLockPage(index, ALEX_RUN_LOCK, ShareLock))
+		return false;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "alexam direct seal",
+									ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(context);
+	done = direct_seal(index, entries, nentries, installed);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+
+	UnlockPage(index, ALEX_RUN_LOCK, ShareLock);
+	if (done)
+		alex_relieve(index);
+	return done;
+}
+
 /* Runs that a new view would have to look at, and all that are listed. */
 static void
 count_runs(Relation index, int *live, int *listed)
@@ -284,10 +372,29 @@ count_runs(Relation index, int *live, int *listed)
 }
 
 /*
- * An inserter that seals also compacts when too many runs have come
- * together, if nobody else does, and lets the log grow when the manifest has
- * no room for more: a snapshot that keeps retired runs listed must not make
- * inserts fail.
+ * An inserter that has made runs also compacts when too many have come
+ * together, if nobody else does.
+ */
+void
+alex_relieve(Relation index)
+{
+	int			live;
+	int			listed;
+
+	count_runs(index, &live, &listed);
+	if (live >= MAX_LIVE_RUNS &&
+		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
+	{
+		alex_remove_retired(index);
+		if (listed < MAX_LISTED_RUNS)
+			alex_compact_runs(index, false);
+		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
+	}
+}
+
+/*
+ * Where the manifest has no room for more runs, the log grows: a snapshot that
+ * keeps retired runs listed must not make inserts fail.
  */
 void
 alex_try_seal(Relation index, uint64 minimum)
@@ -302,12 +409,5 @@ alex_try_seal(Relation index, uint64 minimum)
 		alex_seal(index, minimum);
 	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 
-	if (live >= MAX_LIVE_RUNS &&
-		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
-	{
-		alex_remove_retired(index);
-		if (listed < MAX_LISTED_RUNS)
-			alex_compact_runs(index, false);
-		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
-	}
+	alex_relieve(index);
 }

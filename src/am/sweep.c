@@ -6,10 +6,26 @@
  * Those are free pages, which the free space map may have forgotten, since
  * it is not WAL-logged; zeroed pages that an extension left; and orphans:
  * pages of a run, or of a sealed log chain, that an error or a crash left
- * behind.  While both the maintenance and the seal lock are held nobody
- * writes a run, so an unreferenced page cannot be one in the making.  A log
- * page may have been linked after the manifest was read; it is told by its
- * generation.
+ * behind.
+ *
+ * While both the maintenance and the seal lock are held nobody seals the log
+ * or compacts.  But there are direct seals, so an unreferenced page may be of
+ * a run in the making.  These hold the run lock, in share mode.  So what look
+ * like orphans are only noted in a first pass.  Then the run lock is taken,
+ * exclusively, and released: that waits for all direct seals that wrote one
+ * of those pages.  Each of them has either listed its runs by then, or failed.
+ * A page that was noted, and that the manifest does not refer to even now, is
+ * an orphan.  A later direct seal cannot have come by one of them: none was
+ * free.
+ *
+ * It is safe to wait for the run lock here: we hold no buffer, and a direct
+ * seal waits for nobody who waits for us.  It only tries for the other page
+ * locks; what it does wait for are the extension lock, which we release before,
+ * and buffer locks, but never for another's pin (hazard H17).  Nor does our
+ * waiting keep inserters waiting, since they only try for the run lock.
+ *
+ * A log page may have been linked after the manifest was read; it is told by
+ * its generation.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -26,6 +42,7 @@
 #include "utils/memutils.h"
 
 #include "alex/am.h"
+#include "alex/wal.h"
 
 typedef struct AlexSweep
 {
@@ -33,6 +50,10 @@ typedef struct AlexSweep
 	AlexManifest *manifest;
 	BlockNumber nblocks;
 	uint8	   *referenced;		/* a bit for each block */
+	BlockNumber nfree;
+	AlexPagePointer *orphans;	/* what look like orphans */
+	Size		norphans;
+	Size		max_orphans;
 } AlexSweep;
 
 static void
@@ -87,8 +108,15 @@ mark_manifest(AlexSweep *sweep)
 	UnlockReleaseBuffer(buffer);
 }
 
+static bool
+is_marked(const AlexSweep *sweep, BlockNumber block)
+{
+	return (sweep->referenced[block / 8] & (1 << (block % 8))) != 0;
+}
+
+/* The pages of runs that were listed under this number or a later one. */
 static void
-mark_runs(AlexSweep *sweep)
+mark_runs(AlexSweep *sweep, uint64 first_id)
 {
 	AlexReader *reader;
 
@@ -98,6 +126,8 @@ mark_runs(AlexSweep *sweep)
 		const AlexRun *run = &sweep->manifest->runs[i];
 		AlexRunReader run_reader;
 
+		if (run->id < first_id)
+			continue;
 		mark_range(sweep, run->model_block, run->model_pages);
 		mark_range(sweep, run->bloom_block, run->bloom_pages);
 		alex_run_open(&run_reader, reader, run);
@@ -161,12 +191,75 @@ examine(AlexSweep *sweep, BlockNumber block, BufferAccessStrategy strategy,
 	return is_free;
 }
 
+/* First pass: free pages, and what look like orphans. */
+static void
+examine_unreferenced(AlexSweep *sweep)
+{
+	BufferAccessStrategy strategy = GetAccessStrategy(BAS_VACUUM);
+
+	for (BlockNumber block = 0; block < sweep->nblocks; block++)
+	{
+		AlexPagePointer orphan;
+
+		if (is_marked(sweep, block))
+			continue;
+		vacuum_delay_point();
+		if (examine(sweep, block, strategy, &orphan))
+		{
+			RecordFreeIndexPage(sweep->index, block);
+			sweep->nfree++;
+		}
+		else if (orphan.stamp != 0)
+		{
+			if (sweep->norphans == sweep->max_orphans)
+			{
+				sweep->max_orphans *= 2;
+				sweep->orphans = repalloc_huge(sweep->orphans,
+											   sweep->max_orphans *
+											   sizeof(AlexPagePointer));
+			}
+			sweep->orphans[sweep->norphans++] = orphan;
+		}
+	}
+	FreeAccessStrategy(strategy);
+}
+
+/* Second pass: frees what are orphans indeed. */
+static void
+free_orphans(AlexSweep *sweep)
+{
+	uint64		first_id = sweep->manifest->next_run_id;
+	Size		norphans = 0;
+
+	if (sweep->norphans == 0)
+		return;
+	ALEX_FAILPOINT("sweep-before-wait");
+	LockPage(sweep->index, ALEX_RUN_LOCK, ExclusiveLock);
+	UnlockPage(sweep->index, ALEX_RUN_LOCK, ExclusiveLock);
+
+	pfree(sweep->manifest);
+	sweep->manifest = alex_manifest_read(sweep->index);
+	mark_manifest(sweep);
+	mark_runs(sweep, first_id);
+
+	for (Size i = 0; i < sweep->norphans; i++)
+		if (!is_marked(sweep, sweep->orphans[i].block))
+			sweep->orphans[norphans++] = sweep->orphans[i];
+	for (Size done = 0; done < norphans;)
+	{
+		int			n = Min(norphans - done, ALEX_RECORD_BLOCKS);
+
+		vacuum_delay_point();
+		alex_space_free(sweep->index, &sweep->orphans[done], n);
+		done += n;
+	}
+	sweep->nfree += norphans;
+}
+
 BlockNumber
 alex_sweep(Relation index)
 {
-	AlexSweep	sweep;
-	BufferAccessStrategy strategy;
-	BlockNumber nfree = 0;
+	AlexSweep	sweep = {0};
 
 	sweep.index = index;
 
@@ -187,30 +280,18 @@ alex_sweep(Relation index)
 	sweep.referenced = MemoryContextAllocExtended(CurrentMemoryContext,
 												  sweep.nblocks / 8 + 1,
 												  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	sweep.max_orphans = 64;
+	sweep.orphans = palloc(sizeof(AlexPagePointer) * sweep.max_orphans);
 	mark_manifest(&sweep);
 	mark_chain(&sweep, &sweep.manifest->active);
 	mark_chain(&sweep, &sweep.manifest->frozen);
-	mark_runs(&sweep);
+	mark_runs(&sweep, 0);
 
-	strategy = GetAccessStrategy(BAS_VACUUM);
-	for (BlockNumber block = 0; block < sweep.nblocks; block++)
-	{
-		AlexPagePointer orphan;
+	examine_unreferenced(&sweep);
+	free_orphans(&sweep);
 
-		if (sweep.referenced[block / 8] & (1 << (block % 8)))
-			continue;
-		vacuum_delay_point();
-		if (examine(&sweep, block, strategy, &orphan))
-			RecordFreeIndexPage(index, block);
-		else if (orphan.stamp != 0)
-			alex_space_free(index, &orphan, 1);
-		else
-			continue;
-		nfree++;
-	}
-
-	FreeAccessStrategy(strategy);
+	pfree(sweep.orphans);
 	pfree(sweep.referenced);
 	pfree(sweep.manifest);
-	return nfree;
+	return sweep.nfree;
 }

@@ -91,7 +91,7 @@ log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n)
 
 uint64
 alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
-			int nentries)
+			Size nentries, Size *appended)
 {
 	uint64		due = 0;
 
@@ -129,6 +129,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 			no_room = memtable->no_room;
 			LWLockRelease(&memtable->lock);
 		}
+		*appended += n;
 
 		END_CRIT_SECTION();
 

@@ -166,9 +166,10 @@ alex_space_claim_range(Relation index, uint32 npages,
 		return first;
 
 	/*
-	 * The new pages are not locked when we return.  Whoever extends holds
-	 * the maintenance or the seal lock, or builds the index; the sweep, which
-	 * alone would take zeroed pages for free ones, needs both locks.
+	 * The new pages are not locked when we return.  Only the sweep would take
+	 * zeroed pages for free ones.  It needs the maintenance and the seal lock,
+	 * of which those who extend hold one; unless they write a run directly,
+	 * and then the caller may find that a page is taken, and asks again.
 	 */
 	if (need_lock)
 		LockRelationForExtension(index, ExclusiveLock);
