@@ -34,6 +34,9 @@ int			alex_memtable_memory = 64 * 1024;
 int			alex_memtable_entries = 500000;
 int			alex_max_memtables = 1024;
 double		alex_bloom_bits = 11.0;
+int			alex_batch_size = 1024 * 1024;
+int			alex_batch_memory = 64 * 1024;
+int			alex_direct_seal_threshold = 100000;
 
 static bool preloaded = false;
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -151,6 +154,27 @@ define_settings(void)
 							 &alex_bloom_bits, 11.0, 0.0, 32.0,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 
+	DefineCustomIntVariable("alexam.batch_size",
+							"Number of new entries of an index that a transaction collects before it flushes them.",
+							"At 1 every entry is written at once.",
+							&alex_batch_size, 1024 * 1024,
+							1, 100000000,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.batch_memory",
+							"Memory for the new entries of all indexes that a transaction collects.",
+							NULL,
+							&alex_batch_memory, 64 * 1024,
+							64, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.direct_seal_threshold",
+							"Number of collected entries from which they are written as runs instead of to the log.",
+							NULL,
+							&alex_direct_seal_threshold, 100000,
+							1, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+
 #ifdef ALEX_FAILPOINTS
 	DefineCustomStringVariable("alexam.failpoint",
 							   "Point at which this session fails, for tests.",
@@ -175,6 +199,7 @@ _PG_init(void)
 
 	define_settings();
 	alex_wal_register();
+	alex_pending_init();
 
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;

@@ -16,6 +16,7 @@
 #include "access/genam.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
+#include "utils/snapshot.h"
 
 #include "alex/memtable.h"
 #include "alex/store.h"
@@ -35,6 +36,9 @@ extern int	alex_memtable_memory;	/* kB */
 extern int	alex_memtable_entries;
 extern int	alex_max_memtables;
 extern double alex_bloom_bits;
+extern int	alex_batch_size;
+extern int	alex_batch_memory;	/* kB */
+extern int	alex_direct_seal_threshold;
 
 /* Raises an error with a hint unless the library is preloaded. */
 extern void alex_require_preload(void);
@@ -131,6 +135,45 @@ extern int64 alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap);
 extern void alex_end_scan(IndexScanDesc scan);
 extern void alex_mark_position(IndexScanDesc scan);
 extern void alex_restore_position(IndexScanDesc scan);
+
+/*
+ * ---------------------------------------------------------------------
+ * pending.c: entries of this transaction that wait in the backend
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexPendingBatch AlexPendingBatch;
+
+/* Entries that wait in all batches. */
+extern uint64 alex_pending_total;
+/* Changes when batches are thrown away: at the end of a transaction. */
+extern uint64 alex_pending_epoch;
+
+/* Installs the hooks and callbacks; called when the library is preloaded. */
+extern void alex_pending_init(void);
+
+/* May an entry of a plain index wait now? */
+extern bool alex_pending_is_allowed(void);
+extern bool alex_pending_is_single_statement(void);
+
+/* The index's batch, made if there is none; valid while the epoch is. */
+extern AlexPendingBatch *alex_pending_batch(Relation index);
+
+/*
+ * Adds an entry.  May flush, and raise whatever can go wrong then; the entry
+ * has not been added in that case.
+ */
+extern void alex_pending_add(AlexPendingBatch *batch, AlexLogEntry entry);
+
+/*
+ * Flush: one batch; all; or the index's, if that snapshot may see a row of
+ * it (NULL: any snapshot).  No lock may be held that log or runs need.
+ */
+extern void alex_pending_flush(AlexPendingBatch *batch);
+extern void alex_pending_flush_all(void);
+extern void alex_pending_flush_for_scan(Relation index, Snapshot snapshot);
+
+/* Drops what waits for the index: it is being built anew in its old file. */
+extern void alex_pending_forget(Relation index);
 
 /*
  * ---------------------------------------------------------------------

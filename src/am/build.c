@@ -190,6 +190,7 @@ alex_build(Relation heap, Relation index, IndexInfo *index_info)
 
 	/* the relation file's number may have been another index's before */
 	alex_registry_forget(index);
+	alex_pending_forget(index);
 	make_metapage(index);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "alexam build",

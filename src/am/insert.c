@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * insert.c
- *	  aminsert: one entry goes to the log and the memtable at once.
+ *	  aminsert: an entry waits in the backend, or goes to the log and the
+ *	  memtable at once.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -21,8 +22,11 @@
 typedef struct AlexInsertState
 {
 	AlexCodec	codec;
-	AlexLocal  *local;
-	MemoryContext tuple_context;
+	bool		may_wait;		/* nobody checks for conflicts in this index */
+	AlexPendingBatch *batch;	/* where entries wait; NULL: not known */
+	uint64		epoch;			/* of the batch */
+	AlexLocal  *local;			/* NULL: no entry has gone to the log */
+	MemoryContext tuple_context;	/* NULL: not needed */
 	MemoryContextCallback callback;
 } AlexInsertState;
 
@@ -46,18 +50,61 @@ begin_inserts(Relation index, IndexInfo *index_info)
 	old_context = MemoryContextSwitchTo(index_info->ii_Context);
 	state = palloc0(sizeof(AlexInsertState));
 	alex_codec_init(&state->codec, index);
-	state->tuple_context = AllocSetContextCreate(CurrentMemoryContext,
-												 "alexam insert",
-												 ALLOCSET_SMALL_SIZES);
-	state->local = alex_local_acquire(index);
-	state->callback.func = release_state;
-	state->callback.arg = state;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &state->callback);
+	if (!state->codec.lane_is_value)
+		state->tuple_context = AllocSetContextCreate(CurrentMemoryContext,
+													 "alexam insert",
+													 ALLOCSET_SMALL_SIZES);
+	state->may_wait = index_info->ii_ExclusionOps == NULL;
 	index_info->ii_AmCache = state;
 	MemoryContextSwitchTo(old_context);
-	alex_local_attach(state->local, index);
 
 	return state;
+}
+
+static inline uint64
+key_of_value(AlexInsertState *state, Datum value)
+{
+	MemoryContext old_context;
+	uint64		key;
+
+	if (state->codec.lane_is_value)
+		return alex_codec_key(&state->codec, value);
+
+	old_context = MemoryContextSwitchTo(state->tuple_context);
+	key = alex_codec_key(&state->codec, value);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(state->tuple_context);
+	return key;
+}
+
+/* Puts the entry where everybody can find it. */
+static void
+insert_at_once(Relation index, AlexInsertState *state, AlexLogEntry *entry,
+			   IndexInfo *index_info)
+{
+	uint64		due;
+	Size		appended = 0;
+
+	if (state->local == NULL)
+	{
+		state->local = alex_local_acquire(index);
+		state->callback.func = release_state;
+		state->callback.arg = state;
+		MemoryContextRegisterResetCallback(index_info->ii_Context,
+										   &state->callback);
+		alex_local_attach(state->local, index);
+	}
+
+	due = alex_append(index, state->local, entry, 1, &appended);
+	if (due > 0)
+		alex_try_seal(index, due);
+
+	/*
+	 * Core checked for conflicts before it called us, when the entry could
+	 * not be seen yet: a serializable reader that came in between has missed
+	 * it and must be found now (hazard H4).
+	 */
+	CheckForSerializableConflictIn(index, NULL, InvalidBlockNumber);
 }
 
 bool
@@ -67,10 +114,9 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 {
 	AlexInsertState *state = index_info->ii_AmCache;
 	AlexLogEntry entry;
-	Size		appended = 0;
-	uint64		due;
+	bool		is_first = (state == NULL);
 
-	if (state == NULL)
+	if (is_first)
 		state = begin_inserts(index, index_info);
 
 	entry.tid = ALEX_TID(ItemPointerGetBlockNumber(tid),
@@ -81,24 +127,20 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 		entry.tid |= ALEX_LOG_NULL;
 	}
 	else
-	{
-		MemoryContext old_context = MemoryContextSwitchTo(state->tuple_context);
+		entry.key = key_of_value(state, values[0]);
 
-		entry.key = alex_codec_key(&state->codec, values[0]);
-		MemoryContextSwitchTo(old_context);
-		MemoryContextReset(state->tuple_context);
+	if (!state->may_wait || !alex_pending_is_allowed() ||
+		(is_first && alex_pending_is_single_statement()))
+	{
+		insert_at_once(index, state, &entry, index_info);
+		return false;
 	}
 
-	due = alex_append(index, state->local, &entry, 1, &appended);
-	if (due > 0)
-		alex_try_seal(index, due);
-
-	/*
-	 * Core checked for conflicts before it called us, when the entry could
-	 * not be seen yet: a serializable reader that came in between has missed
-	 * it and must be found now (hazard H4).
-	 */
-	CheckForSerializableConflictIn(index, NULL, InvalidBlockNumber);
-
+	if (unlikely(state->batch == NULL || state->epoch != alex_pending_epoch))
+	{
+		state->batch = alex_pending_batch(index);
+		state->epoch = alex_pending_epoch;
+	}
+	alex_pending_add(state->batch, entry);
 	return false;
 }

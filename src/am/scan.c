@@ -215,6 +215,10 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 		memmove(scan->keyData, keys, scan->numberOfKeys * sizeof(ScanKeyData));
 	state->keys_are_ready = false;
 
+	/* the scan must find what its own transaction has inserted (H5) */
+	if (unlikely(alex_pending_total > 0))
+		alex_pending_flush_for_scan(state->index, scan->xs_snapshot);
+
 	/*
 	 * The view may contain a copy of the log.  VACUUM must wait for whoever
 	 * may take TIDs out of a copy that was made before it came.

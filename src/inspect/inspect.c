@@ -64,5 +64,9 @@ alex_inspect_open(Oid relid, LOCKMODE lockmode)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot access temporary or unlogged relations during recovery")));
 
+	/* what this transaction has inserted belongs to what is looked at */
+	if (alex_pending_total > 0)
+		alex_pending_flush_for_scan(relation, NULL);
+
 	return relation;
 }
