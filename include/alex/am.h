@@ -153,7 +153,6 @@ extern void alex_pending_init(void);
 
 /* May an entry of a plain index wait now? */
 extern bool alex_pending_is_allowed(void);
-extern bool alex_pending_is_single_statement(void);
 
 /* The index's batch, made if there is none; valid while the epoch is. */
 extern AlexPendingBatch *alex_pending_batch(Relation index);

@@ -114,9 +114,8 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 {
 	AlexInsertState *state = index_info->ii_AmCache;
 	AlexLogEntry entry;
-	bool		is_first = (state == NULL);
 
-	if (is_first)
+	if (state == NULL)
 		state = begin_inserts(index, index_info);
 
 	entry.tid = ALEX_TID(ItemPointerGetBlockNumber(tid),
@@ -129,8 +128,7 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 	else
 		entry.key = key_of_value(state, values[0]);
 
-	if (!state->may_wait || !alex_pending_is_allowed() ||
-		(is_first && alex_pending_is_single_statement()))
+	if (!state->may_wait || !alex_pending_is_allowed())
 	{
 		insert_at_once(index, state, &entry, index_info);
 		return false;

@@ -105,6 +105,8 @@ static MemoryContext pending_context;
 static bool committing;
 static int	utility_depth;
 static int	on_conflict_depth;
+static bool is_single_row;
+
 static int	executor_depth;
 
 static ProcessUtility_hook_type previous_process_utility;
@@ -126,23 +128,17 @@ static ExecutorFinish_hook_type previous_executor_finish;
  *	 its TID reused while the transaction goes on (H16);
  * - inside a utility command that may build or change indexes itself;
  * - after our own callback before commit has run.
+ *
+ * And there is no point in it for a transaction that inserts a single row.
  */
 bool
 alex_pending_is_allowed(void)
 {
 	return alex_batch_size > 1 && !committing && utility_depth == 0 &&
-		on_conflict_depth == 0 && !IsolationIsSerializable();
+		on_conflict_depth == 0 && !is_single_row &&
+		!IsolationIsSerializable();
 }
 
-/*
- * Is a statement running that is a transaction by itself?  Then its first row
- * is probably the only one, and waiting for the commit would gain nothing.
- */
-bool
-alex_pending_is_single_statement(void)
-{
-	return executor_depth == 1 && !IsTransactionBlock();
-}
 
 static AlexPendingKey
 key_of(Relation index)
@@ -735,6 +731,7 @@ is_harmless(const Node *statement)
 		case T_ConstraintsSetStmt:
 		case T_VariableSetStmt:
 		case T_VariableShowStmt:
+		case T_LockStmt:
 		case T_NotifyStmt:
 		case T_ListenStmt:
 		case T_UnlistenStmt:
@@ -813,16 +810,33 @@ has_on_conflict(const PlannedStmt *statement)
 	return false;
 }
 
+/*
+ * Is this statement a transaction by itself that inserts one row?  VALUES with
+ * one row is planned as a Result.
+ */
+static bool
+inserts_single_row(const PlannedStmt *statement)
+{
+	const Plan *plan = statement->planTree;
+
+	return executor_depth == 0 && statement->commandType == CMD_INSERT &&
+		IsA(plan, ModifyTable) && IsA(outerPlan(plan), Result) &&
+		outerPlan(outerPlan(plan)) == NULL && !statement->hasModifyingCTE &&
+		!IsTransactionBlock();
+}
+
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 			 bool execute_once)
 {
 	int			on_conflict = has_on_conflict(query->plannedstmt) ? 1 : 0;
+	bool		outer_is_single_row = is_single_row;
 
 	/* the workers see nothing of what waits here (H5) */
 	if (query->plannedstmt->parallelModeNeeded)
 		alex_pending_flush_all();
 
+	is_single_row = inserts_single_row(query->plannedstmt);
 	executor_depth++;
 	on_conflict_depth += on_conflict;
 	PG_TRY();
@@ -834,13 +848,17 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 	}
 	PG_FINALLY();
 	{
+		is_single_row = outer_is_single_row;
 		executor_depth--;
 		on_conflict_depth -= on_conflict;
 	}
 	PG_END_TRY();
 }
 
-/* This, too, inserts: the rest of what a WITH has not been asked for. */
+/*
+ * This, too, inserts: the rest of what a WITH has not been asked for, and
+ * whatever triggers do.
+ */
 static void
 executor_finish(QueryDesc *query)
 {

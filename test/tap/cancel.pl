@@ -13,7 +13,7 @@ use AlexTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = alex_node('cancel', 'alexam.memtable_entries = 200');
+my $node = alex_node('cancel', "alexam.memtable_entries = 200\nalexam.batch_size = 1");
 $node->start;
 create_test_table($node);
 

@@ -18,6 +18,7 @@ use Test::More;
 
 my $node = alex_node('crash', <<'END');
 alexam.memtable_entries = 200
+alexam.batch_size = 1
 wal_consistency_checking = 'alexam'
 END
 $node->start;

@@ -18,6 +18,7 @@ use Test::More;
 
 my $settings = <<'END';
 alexam.memtable_entries = 100
+alexam.batch_size = 1
 autovacuum = off
 statement_timeout = '10s'
 enable_seqscan = off

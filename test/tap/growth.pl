@@ -13,6 +13,7 @@ use Test::More;
 
 my $node = alex_node('growth', <<'END');
 alexam.memtable_entries = 500
+alexam.batch_size = 1
 END
 $node->start;
 create_test_table($node);

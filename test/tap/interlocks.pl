@@ -18,6 +18,7 @@ use Test::More;
 
 my $node = alex_node('interlocks', <<'END');
 alexam.memtable_entries = 100
+alexam.batch_size = 1
 statement_timeout = '60s'
 enable_seqscan = off
 enable_bitmapscan = off

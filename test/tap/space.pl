@@ -16,6 +16,7 @@ use Test::More;
 
 my $node = alex_node('space', <<'END', extra => ['--wal-segsize=1']);
 alexam.memtable_memory = 1MB
+alexam.batch_size = 1
 alexam.max_memtables = 8
 min_wal_size = 2MB
 max_wal_size = 100MB

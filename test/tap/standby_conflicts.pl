@@ -17,7 +17,7 @@ use AlexTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $primary = replicated_node('primary', '');
+my $primary = replicated_node('primary', 'alexam.batch_size = 1');
 my $standby = start_standby('standby', $primary, $primary);
 
 sub on_primary
