@@ -401,6 +401,30 @@ extern AlexPagePointer *alex_log_pages(Relation index,
 
 /*
  * ---------------------------------------------------------------------
+ * log_pack.c: entries of a batch, packed for WAL
+ * ---------------------------------------------------------------------
+ */
+
+/* Fewer entries are not worth it. */
+#define ALEX_LOG_MIN_PACKED		32
+
+/*
+ * Packs entries for one log page.  Returns how many, from the first on, are
+ * in *data, which stays valid until the next call; 0 when it is not worth it,
+ * or they are not in order.  Those that are packed are of one part.
+ */
+extern int	alex_log_pack(const AlexLogEntry *entries, int nentries,
+						  const char **data, int *size);
+
+/*
+ * Unpacks data of unknown origin that ought to be nentries entries.  Returns
+ * NULL, or what is wrong with it.
+ */
+extern const char *alex_log_unpack(const char *data, Size size, int nentries,
+								   bool nulls, AlexLogEntry *entries);
+
+/*
+ * ---------------------------------------------------------------------
  * mapping.c: read-only mappings of the relation's segment files
  * ---------------------------------------------------------------------
  */

@@ -25,6 +25,7 @@
 #define XLOG_ALEX_DEAD			0x40	/* dead bits of one leaf or log page */
 #define XLOG_ALEX_BARRIER		0x50	/* flush the relation's buffers */
 #define XLOG_ALEX_FREE			0x60	/* pages become free */
+#define XLOG_ALEX_LOG_PACKED	0x70	/* a sorted batch onto the tail page */
 
 /* LOG_APPEND.  Block 0: the tail page; its data: the entries. */
 typedef struct xl_alex_log_append
@@ -32,6 +33,17 @@ typedef struct xl_alex_log_append
 	uint16		first;			/* entries on the page before */
 	uint16		count;			/* entries in the record */
 } xl_alex_log_append;
+
+/*
+ * LOG_PACKED.  Block 0: the tail page; its data: the entries as alex_log_pack
+ * packs them.
+ */
+typedef struct xl_alex_log_packed
+{
+	uint16		first;			/* entries on the page before */
+	uint16		count;			/* entries in the record */
+	uint16		part;			/* AlexPart, of all of them */
+} xl_alex_log_packed;
 
 /*
  * LOG_LINK.  Block 0: metapage; block 1: the new page, made anew; block 2:
@@ -89,6 +101,7 @@ typedef struct xl_alex_free
 } xl_alex_free;
 
 #define SizeOfAlexLogAppend		sizeof(xl_alex_log_append)
+#define SizeOfAlexLogPacked		sizeof(xl_alex_log_packed)
 #define SizeOfAlexLogLink		sizeof(xl_alex_log_link)
 #define SizeOfAlexRunPages		sizeof(xl_alex_run_pages)
 #define SizeOfAlexManifest		sizeof(xl_alex_manifest)

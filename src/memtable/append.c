@@ -72,20 +72,37 @@ lock_memtable(AlexLocal *local, Relation index)
 	return alex_registry_lock(index);
 }
 
-/* Logs the entries just added behind the first "first" ones of the page. */
+/*
+ * Logs the entries just added behind the first "first" ones of the page; in
+ * packed form if there is one ("packed" is not NULL).
+ */
 static void
-log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n)
+log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n,
+		   const char *packed, int packed_size)
 {
-	xl_alex_log_append record;
+	xl_alex_log_append append;
+	xl_alex_log_packed append_packed;
 	XLogRecPtr	lsn;
 
-	record.first = first;
-	record.count = n;
 	XLogBeginInsert();
-	XLogRegisterData((char *) &record, SizeOfAlexLogAppend);
 	XLogRegisterBuffer(0, buffer, REGBUF_STANDARD);
-	XLogRegisterBufData(0, (char *) entries, n * sizeof(AlexLogEntry));
-	lsn = XLogInsert(ALEX_RMGR_ID, XLOG_ALEX_LOG_APPEND);
+	if (packed != NULL)
+	{
+		append_packed.first = first;
+		append_packed.count = n;
+		append_packed.part = ALEX_LOG_PART(&entries[0]);
+		XLogRegisterData((char *) &append_packed, SizeOfAlexLogPacked);
+		XLogRegisterBufData(0, (char *) packed, packed_size);
+		lsn = XLogInsert(ALEX_RMGR_ID, XLOG_ALEX_LOG_PACKED);
+	}
+	else
+	{
+		append.first = first;
+		append.count = n;
+		XLogRegisterData((char *) &append, SizeOfAlexLogAppend);
+		XLogRegisterBufData(0, (char *) entries, n * sizeof(AlexLogEntry));
+		lsn = XLogInsert(ALEX_RMGR_ID, XLOG_ALEX_LOG_APPEND);
+	}
 	PageSetLSN(BufferGetPage(buffer), lsn);
 }
 
@@ -107,18 +124,31 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		uint64		total;
 		uint64		limit;
 		bool		no_room = false;
+		const char *packed = NULL;
+		int			packed_size = 0;
 
 		before.stamp = log->header.stamp;
 		before.block = BufferGetBlockNumber(buffer);
 		before.number = log->number;
 		before.count = log->count;
 
+		if (RelationNeedsWAL(index) && n >= ALEX_LOG_MIN_PACKED)
+		{
+			int			npacked = alex_log_pack(entries, n, &packed,
+												&packed_size);
+
+			if (npacked > 0)
+				n = npacked;
+			else
+				packed = NULL;
+		}
+
 		START_CRIT_SECTION();
 
 		alex_log_page_add((Page) log, entries, n);
 		MarkBufferDirty(buffer);
 		if (RelationNeedsWAL(index))
-			log_append(buffer, entries, before.count, n);
+			log_append(buffer, entries, before.count, n, packed, packed_size);
 		ALEX_FAILPOINT("append-before-memtable");
 
 		/* not held across the WAL insertion: scans need it */

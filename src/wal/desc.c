@@ -127,6 +127,15 @@ alex_desc(StringInfo buf, XLogReaderState *record)
 								 append->first, append->count);
 				break;
 			}
+		case XLOG_ALEX_LOG_PACKED:
+			{
+				const xl_alex_log_packed *packed = (const xl_alex_log_packed *) data;
+
+				appendStringInfo(buf, "first %u count %u part %s",
+								 packed->first, packed->count,
+								 packed->part == ALEX_PART_NULLS ? "nulls" : "values");
+				break;
+			}
 		case XLOG_ALEX_LOG_LINK:
 			describe_log_link(buf, (const xl_alex_log_link *) data);
 			break;
@@ -163,6 +172,8 @@ alex_identify(uint8 info)
 	{
 		case XLOG_ALEX_LOG_APPEND:
 			return "LOG_APPEND";
+		case XLOG_ALEX_LOG_PACKED:
+			return "LOG_PACKED";
 		case XLOG_ALEX_LOG_LINK:
 			return "LOG_LINK";
 		case XLOG_ALEX_RUN_PAGES:

@@ -53,6 +53,40 @@ redo_log_append(XLogReaderState *record)
 		UnlockReleaseBuffer(buffer);
 }
 
+static void
+redo_log_packed(XLogReaderState *record)
+{
+	xl_alex_log_packed *packed = (xl_alex_log_packed *) XLogRecGetData(record);
+	Buffer		buffer;
+
+	if (XLogReadBufferForRedo(record, 0, &buffer) == BLK_NEEDS_REDO)
+	{
+		Page		page = BufferGetPage(buffer);
+		AlexLogPage *log = (AlexLogPage *) page;
+		AlexLogEntry entries[ALEX_LOG_PAGE_ENTRIES];
+		Size		size;
+		char	   *data = XLogRecGetBlockData(record, 0, &size);
+		const char *fault;
+
+		if (log->header.kind != ALEX_PAGE_LOG ||
+			log->count != packed->first ||
+			log->count + packed->count > ALEX_LOG_PAGE_ENTRIES)
+			elog(PANIC, "alex log page does not fit the entries to be added");
+
+		fault = alex_log_unpack(data, size, packed->count,
+								packed->part == ALEX_PART_NULLS, entries);
+		if (fault != NULL)
+			elog(PANIC, "packed entries of an alex log page are damaged: %s",
+				 fault);
+
+		alex_log_page_add(page, entries, packed->count);
+		PageSetLSN(page, record->EndRecPtr);
+		MarkBufferDirty(buffer);
+	}
+	if (BufferIsValid(buffer))
+		UnlockReleaseBuffer(buffer);
+}
+
 /*
  * The new page comes first, then the link to it, then the metapage, one lock
  * at a time: whatever a reader of the standby sees in between is a chain
@@ -230,6 +264,9 @@ alex_redo(XLogReaderState *record)
 	{
 		case XLOG_ALEX_LOG_APPEND:
 			redo_log_append(record);
+			break;
+		case XLOG_ALEX_LOG_PACKED:
+			redo_log_packed(record);
 			break;
 		case XLOG_ALEX_LOG_LINK:
 			redo_log_link(record);
