@@ -281,6 +281,16 @@ extern uint32_t alex_tree_insert_chunks(const AlexTree *tree);
 extern AlexTreeResult alex_tree_insert(AlexChunks *chunks, AlexTree *tree,
 									   AlexEntry entry);
 
+/*
+ * Inserts ascending entries; those that are there already stay as they are.
+ * *done is set to the number of entries, from the first on, that the tree has
+ * now; fewer than nentries only with ALEX_TREE_NO_MEMORY.
+ */
+extern AlexTreeResult alex_tree_insert_batch(AlexChunks *chunks,
+											 AlexTree *tree,
+											 const AlexEntry *entries,
+											 size_t nentries, size_t *done);
+
 /* False when the entry is not there. */
 extern bool alex_tree_delete(AlexChunks *chunks, AlexTree *tree,
 							 AlexEntry entry);

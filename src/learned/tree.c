@@ -18,15 +18,6 @@
 
 #include <string.h>
 
-/* The way from the root down to a data node. */
-typedef struct Path
-{
-	uint32_t	data;			/* chunk of the data node */
-	uint32_t	inner[ALEX_TREE_MAX_HEIGHT];	/* inner nodes by level; a
-												 * data node's level is 0 */
-	uint16_t	number[ALEX_TREE_MAX_HEIGHT];	/* of the child taken there */
-} Path;
-
 void
 alex_tree_init(AlexTree *tree)
 {
@@ -43,37 +34,6 @@ alex_tree_insert_chunks(const AlexTree *tree)
 	return tree->height + 1;
 }
 
-/*
- * Returns a child that is a data node, and fetches what a search in it will
- * look at, all at once: to read its model first and then the slots would be
- * to wait for memory twice.
- */
-static inline AlexDataNode *
-fetch_data(const AlexChunks *chunks, const AlexInnerNode *parent, int number,
-		   uint64_t key)
-{
-	AlexDataNode *node = alex_data_node(chunks, parent->children[number]);
-	float		distance = (float) (int64_t) (key - parent->keys[number]);
-	float		position;
-
-	__builtin_prefetch(node);
-	__builtin_prefetch(node->taken);
-
-	position = parent->hints[number].slope * distance +
-		parent->hints[number].intercept;
-	if (position >= 0 && position < ALEX_DATA_SLOTS)
-	{
-		const char *slot = (const char *) &node->slots[(int) position];
-
-		__builtin_prefetch(slot - 2 * ALEX_LINE_SIZE);
-		__builtin_prefetch(slot - ALEX_LINE_SIZE);
-		__builtin_prefetch(slot);
-		__builtin_prefetch(slot + ALEX_LINE_SIZE);
-		__builtin_prefetch(slot + 2 * ALEX_LINE_SIZE);
-	}
-	return node;
-}
-
 static inline AlexDataNode *
 find_data(const AlexChunks *chunks, const AlexTree *tree, AlexEntry entry)
 {
@@ -85,16 +45,16 @@ find_data(const AlexChunks *chunks, const AlexTree *tree, AlexEntry entry)
 		int			number = alex_inner_search(node, entry);
 
 		if (level == 1)
-			return fetch_data(chunks, node, number, entry.key);
+			return alex_fetch_data(chunks, node, number, entry.key);
 		chunk = node->children[number];
 	}
 	return alex_data_node(chunks, chunk);
 }
 
 /* The same, remembering the way. */
-static void
-find_path(const AlexChunks *chunks, const AlexTree *tree, AlexEntry entry,
-		  Path *path)
+void
+alex_tree_find_path(const AlexChunks *chunks, const AlexTree *tree,
+					AlexEntry entry, AlexPath *path)
 {
 	uint32_t	chunk = tree->root;
 
@@ -110,8 +70,8 @@ find_path(const AlexChunks *chunks, const AlexTree *tree, AlexEntry entry,
 	path->data = chunk;
 }
 
-static bool
-allocate_chunks(AlexChunks *chunks, uint32_t *allocated, int nchunks)
+bool
+alex_tree_allocate(AlexChunks *chunks, uint32_t *allocated, int nchunks)
 {
 	for (int i = 0; i < nchunks; i++)
 	{
@@ -128,7 +88,8 @@ allocate_chunks(AlexChunks *chunks, uint32_t *allocated, int nchunks)
 
 /* The number of chunks that a split of the data node takes. */
 static int
-split_chunks(const AlexChunks *chunks, const AlexTree *tree, const Path *path)
+split_chunks(const AlexChunks *chunks, const AlexTree *tree,
+			 const AlexPath *path)
 {
 	int			nchunks = 1;
 
@@ -140,6 +101,23 @@ split_chunks(const AlexChunks *chunks, const AlexTree *tree, const Path *path)
 		nchunks++;
 	}
 	return nchunks + 1;
+}
+
+/* Puts a new data node to the right of another one. */
+void
+alex_tree_add_right(const AlexChunks *chunks, AlexTree *tree, uint32_t chunk,
+					uint32_t right_chunk)
+{
+	AlexDataNode *node = alex_data_node(chunks, chunk);
+	AlexDataNode *right = alex_data_node(chunks, right_chunk);
+
+	right->left = chunk;
+	right->right = node->right;
+	if (right->right == ALEX_NO_CHUNK)
+		tree->last_data = right_chunk;
+	else
+		alex_data_node(chunks, right->right)->left = right_chunk;
+	node->right = right_chunk;
 }
 
 /*
@@ -166,13 +144,7 @@ split_data(const AlexChunks *chunks, AlexTree *tree, uint32_t chunk,
 	total++;
 
 	nleft = alex_data_split_point(node, rank);
-	right->left = chunk;
-	right->right = node->right;
-	if (right->right == ALEX_NO_CHUNK)
-		tree->last_data = right_chunk;
-	else
-		alex_data_node(chunks, right->right)->left = right_chunk;
-	node->right = right_chunk;
+	alex_tree_add_right(chunks, tree, chunk, right_chunk);
 	alex_data_build(node, entries, nleft);
 	alex_data_build(right, entries + nleft, total - nleft);
 
@@ -183,57 +155,70 @@ split_data(const AlexChunks *chunks, AlexTree *tree, uint32_t chunk,
 	return entries[nleft];
 }
 
-/* The data node of an entry is full: splits it, and what is full above it. */
-static AlexTreeResult
-insert_with_split(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
+/*
+ * Makes a new data node known to the inner nodes, next to the one that "path"
+ * leads to, and splits those that are full.  Takes the chunks for that from
+ * spare[], and returns how many; each level and a new root may need one.
+ */
+int
+alex_tree_add_child(const AlexChunks *chunks, AlexTree *tree,
+					const AlexPath *path, AlexEntry separator, uint32_t child,
+					const uint32_t *spare)
 {
-	uint32_t	allocated[ALEX_TREE_MAX_HEIGHT + 1];
-	int			nchunks;
-	Path		path;
-	AlexEntry	separator;
-	uint32_t	child;
-	const AlexDataNode *left;
-	const AlexDataNode *data;
+	const AlexDataNode *left = alex_data_node(chunks, path->data);
+	const AlexDataNode *data = alex_data_node(chunks, child);
 	AlexInnerNode *root;
+	int			taken = 0;
 
-	find_path(chunks, tree, entry, &path);
-	nchunks = split_chunks(chunks, tree, &path);
-	if (tree->height == ALEX_TREE_MAX_HEIGHT ||
-		!allocate_chunks(chunks, allocated, nchunks))
-		return ALEX_TREE_NO_MEMORY;
-	tree->nchunks += nchunks;
-
-	/* from here on nothing can fail */
-	child = allocated[0];
-	separator = split_data(chunks, tree, path.data, child, entry);
-	left = alex_data_node(chunks, path.data);
-	data = alex_data_node(chunks, child);
 	for (int level = 1; level < (int) tree->height; level++)
 	{
-		AlexInnerNode *node = alex_inner_node(chunks, path.inner[level]);
-		int			number = path.number[level] + 1;
+		AlexInnerNode *node = alex_inner_node(chunks, path->inner[level]);
+		int			number = path->number[level] + 1;
 
 		if (level == 1)
 			alex_inner_hint(node, number - 1, left);
 		if (node->count < ALEX_INNER_CHILDREN)
 		{
 			alex_inner_insert(node, number, separator, child, data);
-			return ALEX_TREE_DONE;
+			return taken;
 		}
-		alex_inner_split(node, alex_inner_node(chunks, allocated[level]),
+		alex_inner_split(node, alex_inner_node(chunks, spare[taken]),
 						 number, &separator, child, data);
-		child = allocated[level];
+		child = spare[taken++];
 		data = NULL;
 	}
 
 	/* the root was split */
-	root = alex_inner_node(chunks, allocated[tree->height]);
+	root = alex_inner_node(chunks, spare[taken]);
 	alex_inner_init(root, tree->root);
 	if (tree->height == 1)
 		alex_inner_hint(root, 0, left);
 	alex_inner_insert(root, 1, separator, child, data);
-	tree->root = allocated[tree->height];
+	tree->root = spare[taken++];
 	tree->height++;
+	return taken;
+}
+
+/* The data node of an entry is full: splits it, and what is full above it. */
+static AlexTreeResult
+insert_with_split(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
+{
+	uint32_t	allocated[ALEX_TREE_MAX_HEIGHT + 1];
+	int			nchunks;
+	AlexPath	path;
+	AlexEntry	separator;
+
+	alex_tree_find_path(chunks, tree, entry, &path);
+	nchunks = split_chunks(chunks, tree, &path);
+	if (tree->height == ALEX_TREE_MAX_HEIGHT ||
+		!alex_tree_allocate(chunks, allocated, nchunks))
+		return ALEX_TREE_NO_MEMORY;
+	tree->nchunks += nchunks;
+
+	/* from here on nothing can fail */
+	separator = split_data(chunks, tree, path.data, allocated[0], entry);
+	(void) alex_tree_add_child(chunks, tree, &path, separator, allocated[0],
+							   allocated + 1);
 	return ALEX_TREE_DONE;
 }
 
@@ -243,7 +228,7 @@ insert_first(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
 	uint32_t	chunk;
 	AlexDataNode *node;
 
-	if (!allocate_chunks(chunks, &chunk, 1))
+	if (!alex_tree_allocate(chunks, &chunk, 1))
 		return ALEX_TREE_NO_MEMORY;
 	node = alex_data_node(chunks, chunk);
 	node->left = ALEX_NO_CHUNK;
@@ -304,7 +289,7 @@ release_chunk(AlexChunks *chunks, AlexTree *tree, uint32_t chunk)
 
 /* Removes a data node with its last entry, and what gets empty above it. */
 static void
-remove_data(AlexChunks *chunks, AlexTree *tree, const Path *path)
+remove_data(AlexChunks *chunks, AlexTree *tree, const AlexPath *path)
 {
 	const AlexDataNode *node = alex_data_node(chunks, path->data);
 	uint32_t	left = node->left;
@@ -371,9 +356,9 @@ alex_tree_delete(AlexChunks *chunks, AlexTree *tree, AlexEntry entry)
 		alex_tree_free(chunks, tree);
 	else
 	{
-		Path		path;
+		AlexPath	path;
 
-		find_path(chunks, tree, entry, &path);
+		alex_tree_find_path(chunks, tree, entry, &path);
 		remove_data(chunks, tree, &path);
 		tree->nentries--;
 	}

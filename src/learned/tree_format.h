@@ -238,6 +238,58 @@ extern AlexDataResult alex_data_insert(AlexDataNode *node, AlexEntry entry);
 extern int	alex_data_split_point(const AlexDataNode *node, int rank);
 extern bool alex_data_delete(AlexDataNode *node, AlexEntry entry);
 
+/* tree.c */
+
+/* The way from the root down to a data node. */
+typedef struct AlexPath
+{
+	uint32_t	data;			/* chunk of the data node */
+	uint32_t	inner[ALEX_TREE_MAX_HEIGHT];	/* inner nodes by level; a
+												 * data node's level is 0 */
+	uint16_t	number[ALEX_TREE_MAX_HEIGHT];	/* of the child taken there */
+} AlexPath;
+
+extern void alex_tree_find_path(const AlexChunks *chunks, const AlexTree *tree,
+								AlexEntry entry, AlexPath *path);
+extern bool alex_tree_allocate(AlexChunks *chunks, uint32_t *allocated,
+							   int nchunks);
+extern void alex_tree_add_right(const AlexChunks *chunks, AlexTree *tree,
+								uint32_t chunk, uint32_t right_chunk);
+extern int	alex_tree_add_child(const AlexChunks *chunks, AlexTree *tree,
+								const AlexPath *path, AlexEntry separator,
+								uint32_t child, const uint32_t *spare);
+
+/*
+ * Returns a child that is a data node, and fetches what a search in it will
+ * look at, all at once: to read its model first and then the slots would be
+ * to wait for memory twice.
+ */
+static inline AlexDataNode *
+alex_fetch_data(const AlexChunks *chunks, const AlexInnerNode *parent,
+				int number, uint64_t key)
+{
+	AlexDataNode *node = alex_data_node(chunks, parent->children[number]);
+	float		distance = (float) (int64_t) (key - parent->keys[number]);
+	float		position;
+
+	__builtin_prefetch(node);
+	__builtin_prefetch(node->taken);
+
+	position = parent->hints[number].slope * distance +
+		parent->hints[number].intercept;
+	if (position >= 0 && position < ALEX_DATA_SLOTS)
+	{
+		const char *slot = (const char *) &node->slots[(int) position];
+
+		__builtin_prefetch(slot - 2 * ALEX_LINE_SIZE);
+		__builtin_prefetch(slot - ALEX_LINE_SIZE);
+		__builtin_prefetch(slot);
+		__builtin_prefetch(slot + ALEX_LINE_SIZE);
+		__builtin_prefetch(slot + 2 * ALEX_LINE_SIZE);
+	}
+	return node;
+}
+
 /* tree_inner.c */
 extern void alex_inner_init(AlexInnerNode *node, uint32_t child);
 extern void alex_inner_insert(AlexInnerNode *node, int number,

@@ -58,17 +58,36 @@ static bool
 insert_entries(AlexMemtableGeneration *generation,
 			   const AlexLogEntry *entries, int n)
 {
-	for (int i = 0; i < n; i++)
-	{
-		AlexEntry	entry;
+	AlexEntry	ascending[ALEX_LOG_PAGE_ENTRIES];
+	int			next = 0;
 
-		if (entries[i].tid & ALEX_LOG_DEAD)
-			continue;
-		entry.key = entries[i].key;
-		entry.tid = ALEX_LOG_TID(&entries[i]);
-		if (alex_tree_insert(alex_arena_chunks(),
-							 &generation->trees[ALEX_LOG_PART(&entries[i])],
-							 entry) == ALEX_TREE_NO_MEMORY)
+	while (next < n)
+	{
+		AlexPart	part = ALEX_LOG_PART(&entries[next]);
+		int			count = 0;
+		size_t		done;
+
+		/* batches are in the log in order, so look for what ascends */
+		for (; next < n; next++)
+		{
+			const AlexLogEntry *entry = &entries[next];
+
+			if (entry->tid & ALEX_LOG_DEAD)
+				continue;
+			if (count > 0 &&
+				(ALEX_LOG_PART(entry) != part ||
+				 alex_compare(ascending[count - 1].key,
+							  ascending[count - 1].tid,
+							  entry->key, ALEX_LOG_TID(entry)) >= 0))
+				break;
+			part = ALEX_LOG_PART(entry);
+			ascending[count].key = entry->key;
+			ascending[count].tid = ALEX_LOG_TID(entry);
+			count++;
+		}
+		if (alex_tree_insert_batch(alex_arena_chunks(),
+								   &generation->trees[part], ascending,
+								   count, &done) == ALEX_TREE_NO_MEMORY)
 			return false;
 	}
 	return true;

@@ -518,6 +518,83 @@ test_no_memory(Input input, int n)
 	free(copy);
 }
 
+/*
+ * Batches of several sizes, in which some entries are present already.  If
+ * "starve", memory often runs out half way; the batch goes on, with memory,
+ * behind the entries that it says are in.
+ */
+static void
+test_batches(Input input, int n, bool starve)
+{
+	static const int sizes[] = {1, 700, 3, 40, 506, 8, 5000};
+	const char *name = input_names[input];
+	AlexEntry  *entries = malloc(n * sizeof(AlexEntry));
+	AlexEntry  *batch = malloc(n * sizeof(AlexEntry));
+	AlexEntry  *sorted = malloc(2 * n * sizeof(AlexEntry));
+	AlexTree	tree;
+	uint64_t	state = input + 1;
+	int			nwrong = 0;
+	int			nfailures = 0;
+	int			inserted = 0;
+	double		start = now();
+
+	for (int i = 0; i < n; i++)
+		entries[i] = draw(input, i, n, &state);
+	alex_tree_init(&tree);
+	for (int first = 0, which = 0; first < n; which++)
+	{
+		/* begins with the last ones of the batch before */
+		int			from = first < 2 ? first : first - 2;
+		int			size = sizes[which % 7] < n - first ? sizes[which % 7] : n - first;
+		size_t		kept;
+		size_t		done;
+
+		first += size;
+		memcpy(batch, entries + from, (first - from) * sizeof(AlexEntry));
+		kept = sort_unique(batch, first - from);
+		arena.allowance = starve ? (int64_t) (unit_random(&state) % 4) : -1;
+		if (alex_tree_insert_batch(&chunks, &tree, batch, kept,
+								   &done) != ALEX_TREE_DONE)
+		{
+			nfailures++;
+			nwrong += done >= kept;
+			memcpy(sorted + inserted, batch, done * sizeof(AlexEntry));
+			inserted = sort_unique(sorted, inserted + (int) done);
+			nwrong += tree.nentries != inserted;
+			nwrong += nfailures % 8 == 1 &&
+				(alex_tree_check(&chunks, &tree) != NULL ||
+				 !full_scan_agrees(&tree, sorted, inserted, true));
+			arena.allowance = -1;
+			memmove(batch, batch + done, (kept - done) * sizeof(AlexEntry));
+			kept -= done;
+			nwrong += alex_tree_insert_batch(&chunks, &tree, batch, kept,
+											 &done) != ALEX_TREE_DONE;
+		}
+		nwrong += done != kept;
+		if (starve)
+		{
+			memcpy(sorted + inserted, batch, kept * sizeof(AlexEntry));
+			inserted = sort_unique(sorted, inserted + (int) kept);
+		}
+	}
+	arena.allowance = -1;
+	if (starve)
+		unit_ok(nfailures > 10, "%s: memory ran out %d times", name, nfailures);
+	else
+		unit_note("%s: %.0f ns an entry in batches, with sorting", name,
+				  (now() - start) / n);
+	unit_ok(nwrong == 0, "%s: batches say what they have inserted", name);
+
+	n = sort_unique(entries, n);
+	unit_ok(same(&tree.min, &entries[0]) && same(&tree.max, &entries[n - 1]),
+			"%s: least and greatest entry of batches", name);
+	check(&tree, entries, n, name, starve ? "after starved batches" : "after batches");
+	alex_tree_free(&chunks, &tree);
+	free(entries);
+	free(batch);
+	free(sorted);
+}
+
 /* A check that finds nothing proves nothing: break the tree by hand. */
 static void
 test_check(void)
@@ -670,6 +747,11 @@ main(void)
 	test_inner_split();
 	for (Input input = 0; input < NINPUTS; input++)
 		test_input(input, 150000);
+	for (Input input = 0; input < NINPUTS; input++)
+	{
+		test_batches(input, 100000, false);
+		test_batches(input, 60000, true);
+	}
 	test_mixed(3000, 200000, 5000);
 	test_mixed(200000, 600000, 150000);
 	test_no_memory(RANDOM, 120000);
