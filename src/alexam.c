@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -82,28 +83,39 @@ alex_require_preload(void)
 
 static char *failpoint = NULL;
 
+/* Is the setting this name followed by this character? */
+static bool
+failpoint_is(const char *name, char how)
+{
+	size_t		length = strlen(name);
+
+	return failpoint != NULL && strncmp(failpoint, name, length) == 0 &&
+		failpoint[length] == how;
+}
+
 /*
  * alexam.failpoint is "name" (an error is raised there), "name!" (the server
  * panics there, as in a crash) or "name?" (the session waits there to be
- * cancelled or killed).
+ * cancelled or killed, or for another value in the configuration file).
  */
 void
 alex_failpoint(const char *name)
 {
-	size_t		length = strlen(name);
-
-	if (failpoint == NULL || strncmp(failpoint, name, length) != 0)
-		return;
-	if (failpoint[length] == '\0')
+	if (failpoint_is(name, '\0'))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("failpoint \"%s\" reached", name)));
-	if (failpoint[length] == '!')
+	if (failpoint_is(name, '!'))
 		ereport(PANIC,
 				(errmsg("failpoint \"%s\" reached", name)));
-	while (failpoint[length] == '?')
+	while (failpoint_is(name, '?'))
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 100L, PG_WAIT_EXTENSION);

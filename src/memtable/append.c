@@ -165,6 +165,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 
 		UnlockReleaseBuffer(buffer);
 		local->tail = before;
+		ALEX_FAILPOINT("append-after-page");
 
 		entries += n;
 		nentries -= n;
