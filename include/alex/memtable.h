@@ -168,6 +168,12 @@ extern void alex_view_take(AlexLocal *local, Relation index, AlexView *view);
 extern void alex_view_release(AlexView *view);
 
 /*
+ * Makes a view that was taken before a fresh one, where that takes no more
+ * than finding that the manifest is the same; false where it takes more.
+ */
+extern bool alex_view_renew(AlexLocal *local, AlexView *view);
+
+/*
  * Reads up to max entries of one part of one generation of the view, in the
  * direction asked for, after (or from) position "from".  Fewer than max mean
  * the end.  Returns -1 when the generation has been sealed since: its entries

@@ -17,6 +17,7 @@
 
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "utils/snapmgr.h"
 
 #include "alex/am.h"
 
@@ -52,6 +53,7 @@ typedef struct AlexArgumentType
 	Oid			type;
 	FmgrInfo   *low;
 	FmgrInfo   *high;			/* same as low where both are function 1 */
+	bool		is_lane;		/* both return the argument: no need to call */
 	struct AlexArgumentType *next;
 } AlexArgumentType;
 
@@ -160,6 +162,7 @@ typedef struct AlexScan
 	bool		pin_leaves;		/* ... because we pin their leaf pages */
 	bool		has_place;		/* ... because we entered by try_enter */
 	bool		is_reader;		/* ... of the memtable: because we entered */
+	bool		has_entries;	/* there may be something to let go of */
 	bool		snapshot_is_mvcc;
 
 	/* what is wanted */
@@ -220,7 +223,15 @@ extern void alex_cursor_start(AlexCursor *cursor, AlexEntry bound,
 extern bool alex_cursor_fill(AlexScan *state, AlexCursor *cursor);
 extern void alex_scan_run_open(AlexScan *state, AlexScanRun *run);
 extern void alex_scan_run_close(AlexScanRun *run);
-extern void alex_scan_test_snapshot(AlexScan *state);
+extern void alex_scan_test_snapshot_slow(AlexScan *state);
+
+/* Raises an error if the snapshot is too old, with old_snapshot_threshold. */
+static inline void
+alex_scan_test_snapshot(AlexScan *state)
+{
+	if (unlikely(OldSnapshotThresholdActive()))
+		alex_scan_test_snapshot_slow(state);
+}
 
 /* Moves to the cursor's next entry; false when there is none. */
 static inline bool

@@ -23,7 +23,6 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "alex/scan.h"
 
@@ -73,12 +72,10 @@ alex_scan_run_close(AlexScanRun *run)
  * across, but they did change the metapage.
  */
 void
-alex_scan_test_snapshot(AlexScan *state)
+alex_scan_test_snapshot_slow(AlexScan *state)
 {
 	Buffer		buffer;
 
-	if (!OldSnapshotThresholdActive())
-		return;
 	buffer = ReadBuffer(state->index, ALEX_META_BLOCK);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	TestForOldSnapshot(state->scan->xs_snapshot, state->index,

@@ -27,7 +27,6 @@
 #include "nodes/tidbitmap.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "alex/scan.h"
 
@@ -87,6 +86,9 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 static void
 release_entries(AlexScan *state)
 {
+	if (!state->has_entries)
+		return;
+	state->has_entries = false;
 	for (int i = 0; i < state->nruns; i++)
 	{
 		if (state->runs[i].cursor != NULL)
@@ -177,6 +179,9 @@ take_view(AlexScan *state)
 	AlexSharedManifest *old = state->view.shared;
 	AlexView	view = {0};
 
+	if (likely(alex_view_renew(state->local, &state->view)))
+		return;
+
 	/* The new one first: then a freed manifest's address cannot come back. */
 	alex_view_take(state->local, state->index, &view);
 	if (old != NULL)
@@ -227,6 +232,7 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 	{
 		alex_readers_enter(state->index);
 		state->is_reader = true;
+		state->has_entries = true;
 	}
 	take_view(state);
 }

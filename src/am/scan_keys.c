@@ -175,6 +175,7 @@ argument_type_create(AlexScan *state, Oid type)
 	argument_type->type = type;
 	argument_type->low = low;
 	argument_type->high = high;
+	argument_type->is_lane = low == high && low->fn_addr == alex_lane_int8;
 	argument_type->next = state->argument_types;
 	state->argument_types = argument_type;
 	return argument_type;
@@ -197,6 +198,22 @@ argument_type_of(AlexScan *state, ScanKey key)
 	return argument_type_create(state, type);
 }
 
+static inline int64
+low_lane(AlexArgumentType *type, Oid collation, Datum argument)
+{
+	if (type->is_lane)
+		return DatumGetInt64(argument);
+	return DatumGetInt64(FunctionCall1Coll(type->low, collation, argument));
+}
+
+static inline int64
+high_lane(AlexArgumentType *type, Oid collation, Datum argument)
+{
+	if (type->is_lane)
+		return DatumGetInt64(argument);
+	return DatumGetInt64(FunctionCall1Coll(type->high, collation, argument));
+}
+
 /*
  * The interval of stored keys for which "key OPERATOR argument" is true.
  * Returns false if there is none.
@@ -212,26 +229,26 @@ interval_of(AlexScan *state, ScanKey key, AlexArgumentType *type,
 	switch (key->sk_strategy)
 	{
 		case BTLessStrategyNumber:
-			last = DatumGetInt64(FunctionCall1Coll(type->low, collation, argument));
+			last = low_lane(type, collation, argument);
 			if (last == PG_INT64_MIN)
 				return false;
 			last--;
 			break;
 		case BTLessEqualStrategyNumber:
-			last = DatumGetInt64(FunctionCall1Coll(type->high, collation, argument));
+			last = high_lane(type, collation, argument);
 			break;
 		case BTEqualStrategyNumber:
-			first = DatumGetInt64(FunctionCall1Coll(type->low, collation, argument));
+			first = low_lane(type, collation, argument);
 			if (type->high == type->low)
 				last = first;
 			else
-				last = DatumGetInt64(FunctionCall1Coll(type->high, collation, argument));
+				last = high_lane(type, collation, argument);
 			break;
 		case BTGreaterEqualStrategyNumber:
-			first = DatumGetInt64(FunctionCall1Coll(type->low, collation, argument));
+			first = low_lane(type, collation, argument);
 			break;
 		case BTGreaterStrategyNumber:
-			first = DatumGetInt64(FunctionCall1Coll(type->high, collation, argument));
+			first = high_lane(type, collation, argument);
 			if (first == PG_INT64_MAX)
 				return false;
 			first++;
@@ -308,14 +325,43 @@ apply_key(AlexScan *state, ScanKey key)
 }
 
 /*
+ * The same for "key OPERATOR argument" alone, with an argument that needs no
+ * support function, as in a nested loop's inner scan.  False for all other
+ * conditions.
+ */
+static inline bool
+prepare_simple(AlexScan *state)
+{
+	ScanKey		key = state->scan->keyData;
+	AlexArgumentType *type;
+
+	if (state->scan->numberOfKeys != 1 || key->sk_flags != 0 ||
+		key->sk_attno != 1)
+		return false;
+	type = argument_type_of(state, key);
+	if (!type->is_lane)
+		return false;
+	list_reserve(state, &state->intervals, 1);
+	state->intervals.count = interval_of(state, key, type, key->sk_argument,
+										 &state->intervals.items[0]) ? 1 : 0;
+	state->nulls_wanted = false;
+	state->keys_are_ready = true;
+	return true;
+}
+
+/*
  * Computes state->intervals and state->nulls_wanted from the scan keys.
  */
 void
 alex_scan_keys_prepare(AlexScan *state)
 {
 	IndexScanDesc scan = state->scan;
-	MemoryContext old_context = MemoryContextSwitchTo(state->scratch);
+	MemoryContext old_context;
 
+	if (prepare_simple(state))
+		return;
+
+	old_context = MemoryContextSwitchTo(state->scratch);
 	list_reserve(state, &state->intervals, 1);
 	state->intervals.items[0].low = 0;
 	state->intervals.items[0].high = PG_UINT64_MAX;

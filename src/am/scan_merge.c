@@ -279,6 +279,7 @@ alex_merge_start(AlexScan *state, AlexEntry bound, int batch_size)
 	AlexManifest *manifest = state->view.manifest;
 
 	state->nheads = 0;
+	state->has_entries = true;
 	state->current_is_valid = false;
 	for (int i = 0; i < state->nruns; i++)
 		add_run(state, &state->runs[i], bound, batch_size);

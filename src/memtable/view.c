@@ -202,11 +202,11 @@ use_manifest(AlexLocal *local, AlexView *view)
 }
 
 /*
- * Takes the view of what this backend knows, if that is still true; on a
- * primary.
+ * Is what this backend knows still true?  On a primary.  Then *empty says
+ * whether the memtable is.
  */
 static inline bool
-take_known(AlexLocal *local, AlexView *view)
+known_is_current(AlexLocal *local, bool *empty)
 {
 	AlexMemtable *memtable = local->memtable;
 	uint64		content;
@@ -227,10 +227,30 @@ take_known(AlexLocal *local, AlexView *view)
 		return false;
 
 	alex_registry_touch(memtable);
+	*empty = (content == 0);
+	return true;
+}
+
+/* Takes the view of what this backend knows, if that is still true. */
+static inline bool
+take_known(AlexLocal *local, AlexView *view)
+{
+	bool		empty;
+
+	if (!known_is_current(local, &empty))
+		return false;
 	use_manifest(local, view);
 	view->private_log = NULL;
-	view->memtable_empty = (content == 0);
+	view->memtable_empty = empty;
 	return true;
+}
+
+bool
+alex_view_renew(AlexLocal *local, AlexView *view)
+{
+	return view->shared != NULL && view->shared == local->manifest &&
+		view->private_log == NULL && !RecoveryInProgress() &&
+		known_is_current(local, &view->memtable_empty);
 }
 
 /*
