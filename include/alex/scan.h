@@ -161,6 +161,7 @@ typedef struct AlexScan
 	bool		interlock;		/* VACUUM must wait for the TIDs in hand ... */
 	bool		pin_leaves;		/* ... because we pin their leaf pages */
 	bool		has_place;		/* ... because we entered by try_enter */
+	bool		place_is_used;	/* something was read since */
 	bool		is_reader;		/* ... of the memtable: because we entered */
 	bool		has_entries;	/* there may be something to let go of */
 	bool		snapshot_is_mvcc;

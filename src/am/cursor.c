@@ -159,7 +159,11 @@ load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
 	int			count;
 
 	if (state->has_place)
-		alex_readers_move();
+	{
+		if (state->place_is_used)
+			alex_readers_move();
+		state->place_is_used = true;
+	}
 	if (!cursor->opened)
 		open_run(state, cursor);
 	if (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) &&

@@ -260,7 +260,10 @@ choose_interlock(AlexScan *state)
 	if (state->interlock && one_mapped_run && !RecoveryInProgress())
 	{
 		if (!state->has_place)
+		{
 			state->has_place = alex_readers_try_enter(state->index);
+			state->place_is_used = false;
+		}
 	}
 	else if (state->has_place)
 	{

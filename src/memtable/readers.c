@@ -113,7 +113,9 @@ alex_readers_enter(Relation index)
 		uint64		counter = pg_atomic_read_u64(&place->counter);
 
 		pg_atomic_write_u64(&place->index, index_number(index));
-		pg_atomic_write_u64(&place->counter, counter + 1 + (counter & 1));
+		/* a full barrier, like the one below */
+		pg_atomic_fetch_add_u64(&place->counter, 1 + (counter & 1));
+		return;
 	}
 
 	/* what we read from the memtable must come after this is seen */
@@ -139,10 +141,8 @@ alex_readers_move(void)
 	/* others of our scans are inside, too, and may not have done */
 	if (depth > 1)
 		return;
-	pg_memory_barrier();
-	pg_atomic_write_u64(&place->counter,
-						pg_atomic_read_u64(&place->counter) + 2);
-	pg_memory_barrier();
+	/* a full barrier */
+	pg_atomic_fetch_add_u64(&place->counter, 2);
 }
 
 void
@@ -153,7 +153,12 @@ alex_readers_leave(void)
 
 	if (depth == 0 || --depth > 0)
 		return;
-	pg_memory_barrier();
+	/*
+	 * All that was read must have been read before this is seen.  Read
+	 * barriers keep later stores back, too, on every platform: they are
+	 * acquire fences.
+	 */
+	pg_read_barrier();
 	counter = pg_atomic_read_u64(&place->counter);
 	if (counter & 1)
 		pg_atomic_write_u64(&place->counter, counter + 1);
