@@ -128,6 +128,30 @@ extern uint64_t alex_leaf_tid(const void *page, int index);
 extern int	alex_leaf_search(const void *page, uint64_t key, uint64_t tid);
 
 /*
+ * How the columns of a page lie; much the same on the next page of a run.
+ * nentries is 0 as long as no page was looked at.
+ */
+typedef struct AlexLeafShape
+{
+	uint16_t	nentries;
+	uint16_t	data;			/* where the data begins on the page */
+	uint8_t		key_bits;		/* an entry; 0: not worth fetching ahead */
+	uint8_t		tid_bits;
+} AlexLeafShape;
+
+/* The same, noting the page's shape. */
+extern int	alex_leaf_search_shape(const void *page, uint64_t key,
+								   uint64_t tid, AlexLeafShape *shape);
+
+/*
+ * Asks for the cache lines of a page that a search near the position, which
+ * is a fraction of the page, and the reading of what it finds will touch.  A
+ * wrong guess costs time, nothing else.
+ */
+extern void alex_leaf_prefetch(const void *page, const AlexLeafShape *shape,
+							   uint32_t nentries, double fraction);
+
+/*
  * Unpacks entries [first, first + count) into keys[] and tids[]; count is at
  * most ALEX_LEAF_BLOCK.  Dead entries are unpacked like all others.  Either
  * array may be NULL: keys and TIDs do not share cache lines.
@@ -217,6 +241,9 @@ extern uint32_t alex_model_find(const AlexModelSource *source,
 extern uint32_t alex_model_nfences(const AlexModelSource *source);
 extern void alex_model_fence(const AlexModelSource *source, uint32_t number,
 							 AlexFence *fence);
+/* How far key is from a fence to the next one: from 0 to 1, roughly. */
+extern double alex_model_fraction(const AlexModelSource *source,
+								  uint32_t number, uint64_t key);
 /* Stamp, block and entries only, which stand in one cache line. */
 extern void alex_model_place(const AlexModelSource *source, uint32_t number,
 							 AlexFence *fence);

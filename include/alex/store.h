@@ -536,6 +536,7 @@ typedef struct AlexRunReader
 	AlexModelSource source;
 	AlexPageReference pages[2]; /* of get_page, in turn */
 	int			turn;
+	AlexLeafShape shape;		/* of the leaf that was searched last */
 } AlexRunReader;
 
 extern void alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
@@ -547,6 +548,12 @@ extern void alex_run_close(AlexRunReader *run_reader);
 extern uint32 alex_run_find(AlexRunReader *run_reader, uint64 key, uint64 tid);
 extern void alex_run_fence(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);
+/*
+ * Begins to fetch what a search for the key will look at on a leaf page,
+ * before the page's header has come; see alex_leaf_search_shape.
+ */
+extern void alex_run_prefetch(AlexRunReader *run_reader, uint32 number,
+							  const AlexFence *fence, uint64 key);
 /* Only where the leaf is: leaves key and TID of the fence undefined. */
 extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);

@@ -110,9 +110,11 @@ open_run(AlexScan *state, AlexCursor *cursor)
 	alex_scan_run_open(state, run);
 	number = alex_run_find(&run->reader, bound.key, bound.tid);
 	alex_run_place(&run->reader, number, &fence);
+	if (!state->pin_leaves)
+		alex_run_prefetch(&run->reader, number, &fence, bound.key);
 	open_leaf(state, cursor, number, &fence);
-	cursor->leaf_edge = alex_leaf_search(cursor->leaf.page,
-										 bound.key, bound.tid);
+	cursor->leaf_edge = alex_leaf_search_shape(cursor->leaf.page, bound.key,
+											   bound.tid, &run->reader.shape);
 	cursor->opened = true;
 }
 

@@ -15,6 +15,9 @@
  */
 #include "leaf_column.h"
 
+/* How many bytes from where it is expected an entry is fetched ahead. */
+#define PREFETCH_REACH			96
+
 /* A block whose key column is ready to be read. */
 typedef struct Block
 {
@@ -620,8 +623,20 @@ search_mini_blocks(const void *page, uint64_t key, uint64_t tid)
 					 rate, key, tid);
 }
 
-int
-alex_leaf_search(const void *page, uint64_t key, uint64_t tid)
+/* Notes how the only block of a page lies. */
+static inline void
+note_shape(const void *page, const Block *block, AlexLeafShape *shape)
+{
+	shape->nentries = (uint16_t) block->nentries;
+	shape->data = (uint16_t) (block->keys.bits - (const uint8_t *) page);
+	shape->key_bits = (uint8_t) block->keys.width;
+	shape->tid_bits = (uint8_t)
+		ALEX_DESCRIPTOR_WIDTH(alex_load32(block->tid_header));
+}
+
+static inline int
+search_page(const void *page, uint64_t key, uint64_t tid,
+			AlexLeafShape *shape)
 {
 	const AlexLeafHeader *header = leaf_header(page);
 	Block		block;
@@ -632,11 +647,58 @@ alex_leaf_search(const void *page, uint64_t key, uint64_t tid)
 	if (header->layout == ALEX_LAYOUT_MINI_BLOCKS)
 		return search_mini_blocks(page, key, tid);
 	open_block(page, 0, &block);
+	if (shape != NULL)
+		note_shape(page, &block, shape);
 	return search_block(&block,
 						clamp_position(model_distance(key, header->first_key,
 													  rate),
 									   block.nentries),
 						rate, key, tid);
+}
+
+int
+alex_leaf_search(const void *page, uint64_t key, uint64_t tid)
+{
+	return search_page(page, key, tid, NULL);
+}
+
+int
+alex_leaf_search_shape(const void *page, uint64_t key, uint64_t tid,
+					   AlexLeafShape *shape)
+{
+	return search_page(page, key, tid, shape);
+}
+
+/* Asks for a range of a page, which may reach beyond the page. */
+static inline void
+prefetch_range(const void *page, int from, int to)
+{
+#ifdef __GNUC__
+	for (int at = from & ~(ALEX_LINE_SIZE - 1); at < to; at += ALEX_LINE_SIZE)
+		if (at >= 0 && at < ALEX_PAGE_SIZE)
+			__builtin_prefetch((const char *) page + at);
+#endif
+}
+
+void
+alex_leaf_prefetch(const void *page, const AlexLeafShape *shape,
+				   uint32_t nentries, double fraction)
+{
+	int			position = (int) (fraction * nentries);
+	int			keys = shape->data;
+	int			tids = keys + (int) (nentries * shape->key_bits / 8);
+
+	prefetch_range(page, 0, 2 * ALEX_LINE_SIZE);
+	if (shape->key_bits == 0)
+		return;
+
+	/* random keys are some entries away from where they should be */
+	keys += position * shape->key_bits / 8;
+	prefetch_range(page, keys - PREFETCH_REACH, keys + PREFETCH_REACH);
+	if (shape->tid_bits == 0)
+		return;
+	tids += position * shape->tid_bits / 8;
+	prefetch_range(page, tids - PREFETCH_REACH / 2, tids + PREFETCH_REACH / 2);
 }
 
 bool

@@ -337,6 +337,28 @@ alex_model_place(const AlexModelSource *source, uint32_t number,
 	(void) read_place(source, number, fence, &reader);
 }
 
+double
+alex_model_fraction(const AlexModelSource *source, uint32_t number,
+					uint64_t key)
+{
+	const AlexModelNode *root = &model_any_line(source, 0)->node;
+	bool		mapped = source->first_page != NULL;
+	ModelReader reader;
+	uint64_t	first;
+	uint64_t	next;
+
+	if (!model_has_fences(root) || number + 1 >= root->nfences)
+		return 0;
+	reader.source = source;
+	reader.nfences = root->nfences;
+	reader.first_key_line = root->first_key_line;
+
+	first = fence_key(&reader, number, mapped);
+	next = fence_key(&reader, number + 1, mapped);
+	return key > first && key < next ?
+		(double) (key - first) / (double) (next - first) : 0;
+}
+
 void
 alex_model_fence(const AlexModelSource *source, uint32_t number,
 				 AlexFence *fence)

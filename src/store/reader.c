@@ -458,6 +458,7 @@ alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
 	run_reader->pages[0] = none;
 	run_reader->pages[1] = none;
 	run_reader->turn = 0;
+	memset(&run_reader->shape, 0, sizeof(AlexLeafShape));
 
 	/* The only leaf's fence stands in the manifest. */
 	if (run->model_pages == 0)
@@ -509,6 +510,21 @@ alex_run_place(AlexRunReader *run_reader, uint32 number, AlexFence *fence)
 		alex_model_place(&run_reader->source, number, fence);
 	else
 		alex_run_fence(run_reader, number, fence);
+}
+
+void
+alex_run_prefetch(AlexRunReader *run_reader, uint32 number,
+				  const AlexFence *fence, uint64 key)
+{
+	const char *page;
+
+	if (run_reader->source.first_page == NULL)
+		return;
+	page = alex_mapping_page(run_reader->reader->mapping, fence->block);
+	if (page != NULL)
+		alex_leaf_prefetch(page, &run_reader->shape, fence->entries,
+						   alex_model_fraction(&run_reader->source, number,
+											   key));
 }
 
 void
