@@ -14,6 +14,7 @@
 
 #include "access/amapi.h"
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
 #include "utils/snapshot.h"
@@ -108,6 +109,10 @@ alex_codec_key(const AlexCodec *codec, Datum value)
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
 									IndexInfo *index_info);
+extern double alex_build_scan(Relation heap, Relation index,
+							  IndexInfo *index_info,
+							  IndexBuildCallback callback,
+							  void *callback_state);
 extern void alex_build_empty(Relation index);
 extern char *alex_build_phase_name(int64 phase);
 extern bool alex_insert(Relation index, Datum *values, bool *isnull,

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/tableam.h"
 #include "access/xloginsert.h"
 #include "catalog/index.h"
 #include "catalog/storage.h"
@@ -205,8 +204,7 @@ alex_build(Relation heap, Relation index, IndexInfo *index_info)
 	build.sorters[ALEX_PART_NULLS] = alex_sorter_begin(memory / 16);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SCAN);
-	heap_tuples = table_index_build_scan(heap, index, index_info, true, true,
-										 add_tuple, &build, NULL);
+	heap_tuples = alex_build_scan(heap, index, index_info, add_tuple, &build);
 	index_tuples = alex_sorter_count(build.sorters[ALEX_PART_VALUES]) +
 		alex_sorter_count(build.sorters[ALEX_PART_NULLS]);
 	write_runs(index, &build);
