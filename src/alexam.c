@@ -53,6 +53,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(alex_registry_shmem_size());
 	RequestAddinShmemSpace(alex_readers_shmem_size());
 	RequestAddinShmemSpace(alex_verified_shmem_size());
+	RequestAddinShmemSpace(alex_unique_shmem_size());
 }
 
 static void
@@ -66,6 +67,7 @@ start_shared_memory(void)
 	alex_registry_shmem_init();
 	alex_readers_shmem_init();
 	alex_verified_shmem_init();
+	alex_unique_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -106,6 +106,63 @@ alex_codec_key(const AlexCodec *codec, Datum value)
 																   value)));
 }
 
+/*
+ * ---------------------------------------------------------------------
+ * unique.c, unique_build.c: unique indexes
+ * ---------------------------------------------------------------------
+ *
+ * Values that are equal have neighbouring keys, mostly one and the same:
+ * those from low to high, and no other value's.
+ */
+typedef struct AlexKeyClass
+{
+	AlexPart	part;
+	uint64		key;			/* of the value itself */
+	uint64		low;
+	uint64		high;
+} AlexKeyClass;
+
+typedef struct AlexKeyClassifier
+{
+	AlexCodec	codec;
+	FmgrInfo   *low;			/* NULL: equal values have equal keys */
+	FmgrInfo   *high;
+} AlexKeyClassifier;
+
+extern void alex_key_classifier_init(AlexKeyClassifier *classifier,
+									 Relation index);
+extern void alex_key_classify(const AlexKeyClassifier *classifier, Datum value,
+							  AlexKeyClass *class);
+
+/* aminsert of a unique index, unless it is not to be checked. */
+extern bool alex_insert_unique(Relation index, Datum *values, bool *isnull,
+							   ItemPointer tid, Relation heap,
+							   IndexUniqueCheck check_unique,
+							   IndexInfo *index_info);
+
+extern Size alex_unique_shmem_size(void);
+extern void alex_unique_shmem_init(void);
+
+/* CREATE UNIQUE INDEX: duplicates among the entries that are sorted. */
+typedef struct AlexUniqueBuild AlexUniqueBuild;
+
+extern AlexUniqueBuild *alex_unique_build_begin(Relation heap, Relation index,
+												Size memory);
+
+/*
+ * Notes a row and returns the number to sort its entry by in place of its
+ * TID.
+ */
+extern uint64 alex_unique_build_add(AlexUniqueBuild *build, Datum value,
+									bool is_null, uint64 tid, bool is_alive);
+
+/* Takes entries in order, gives the TID back, fails at a second live row. */
+extern uint64 alex_unique_build_check(AlexUniqueBuild *build, AlexPart part,
+									  uint64 key, uint64 number);
+
+/* When all rows have been added: what neighbouring keys would hide. */
+extern void alex_unique_build_finish(AlexUniqueBuild *build);
+
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
 									IndexInfo *index_info);

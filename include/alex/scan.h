@@ -214,6 +214,12 @@ alex_scan_leave(AlexScan *state)
 	state->has_place = false;
 }
 
+/*
+ * scan.c: lets go of all that must not be held until the next rescan of a
+ * scan which nobody ends.
+ */
+extern void alex_scan_suspend(AlexScan *state);
+
 /* scan_keys.c */
 extern void alex_scan_keys_prepare(AlexScan *state);
 

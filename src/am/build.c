@@ -37,6 +37,7 @@ typedef struct AlexBuild
 {
 	AlexCodec	codec;
 	AlexSorter *sorters[ALEX_PARTS];
+	AlexUniqueBuild *unique;	/* NULL: the index is not */
 	MemoryContext tuple_context;
 	uint64		ntuples;
 } AlexBuild;
@@ -95,6 +96,10 @@ add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
 	uint64		number = ALEX_TID(ItemPointerGetBlockNumber(tid),
 								  ItemPointerGetOffsetNumber(tid));
 
+	if (build->unique != NULL)
+		number = alex_unique_build_add(build->unique, values[0], isnull[0],
+									   number, tuple_is_alive);
+
 	if (isnull[0])
 		alex_sorter_add(build->sorters[ALEX_PART_NULLS], 0, number);
 	else if (build->codec.lane_is_value)
@@ -115,9 +120,10 @@ add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
 
 /* Writes the sorted entries of one part as a run. */
 static void
-write_part(Relation index, AlexSorter *sorter, AlexPart part, AlexRun *run,
+write_part(Relation index, AlexBuild *build, AlexPart part, AlexRun *run,
 		   uint64 *done)
 {
+	AlexSorter *sorter = build->sorters[part];
 	AlexRunWriter *writer;
 	const AlexEntry *entries;
 	int			nentries;
@@ -128,8 +134,15 @@ write_part(Relation index, AlexSorter *sorter, AlexPart part, AlexRun *run,
 	while ((nentries = alex_sorter_read(sorter, &entries)) > 0)
 	{
 		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < nentries; i++)
-			alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+		if (build->unique == NULL)
+			for (int i = 0; i < nentries; i++)
+				alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+		else
+			for (int i = 0; i < nentries; i++)
+				alex_run_writer_add(writer, entries[i].key,
+									alex_unique_build_check(build->unique, part,
+															entries[i].key,
+															entries[i].tid));
 		*done += nentries;
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, *done);
 	}
@@ -147,6 +160,8 @@ write_runs(Relation index, AlexBuild *build)
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SORT);
 	for (int part = 0; part < ALEX_PARTS; part++)
 		alex_sorter_sort(build->sorters[part]);
+	if (build->unique != NULL)
+		alex_unique_build_finish(build->unique);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_WRITE);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL,
@@ -154,7 +169,7 @@ write_runs(Relation index, AlexBuild *build)
 								 alex_sorter_count(build->sorters[1]));
 	for (int part = 0; part < ALEX_PARTS; part++)
 	{
-		write_part(index, build->sorters[part], part, &runs[part], &done);
+		write_part(index, build, part, &runs[part], &done);
 		alex_sorter_end(build->sorters[part]);
 	}
 
@@ -202,6 +217,8 @@ alex_build(Relation heap, Relation index, IndexInfo *index_info)
 	/* NULLs are rare; they get a small part of the memory */
 	build.sorters[ALEX_PART_VALUES] = alex_sorter_begin(memory - memory / 16);
 	build.sorters[ALEX_PART_NULLS] = alex_sorter_begin(memory / 16);
+	if (index_info->ii_Unique)
+		build.unique = alex_unique_build_begin(heap, index, memory / 16);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SCAN);
 	heap_tuples = alex_build_scan(heap, index, index_info, add_tuple, &build);

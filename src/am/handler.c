@@ -38,7 +38,7 @@ alex_handler(PG_FUNCTION_ARGS)
 	routine->amcanorder = true;
 	routine->amcanorderbyop = false;
 	routine->amcanbackward = true;
-	routine->amcanunique = false;
+	routine->amcanunique = true;
 	routine->amcanmulticol = false;
 	routine->amoptionalkey = true;
 	routine->amsearcharray = true;

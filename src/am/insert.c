@@ -115,6 +115,9 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 	AlexInsertState *state = index_info->ii_AmCache;
 	AlexLogEntry entry;
 
+	if (check_unique != UNIQUE_CHECK_NO)
+		return alex_insert_unique(index, values, isnull, tid, heap,
+								  check_unique, index_info);
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
 

@@ -125,6 +125,25 @@ close_sealed(AlexScan *state)
 	state->sealed = NULL;
 }
 
+/*
+ * Of a scan that lives as long as a statement's inserts: pins, also those of
+ * model pages where they are not mapped, and the reader's place.
+ */
+void
+alex_scan_suspend(AlexScan *state)
+{
+	if (unlikely(state->sealed != NULL))
+		close_sealed(state);
+	release_entries(state);
+	for (int i = 0; i < state->nruns; i++)
+	{
+		AlexScanRun *run = &state->runs[i];
+
+		if (run->opened && run->reader.source.first_page == NULL)
+			alex_scan_run_close(run);
+	}
+}
+
 static void
 close_runs(AlexScan *state)
 {
