@@ -214,10 +214,9 @@ alex_scan_leave(AlexScan *state)
 	state->has_place = false;
 }
 
-/*
- * scan.c: lets go of all that must not be held until the next rescan of a
- * scan which nobody ends.
- */
+/* scan.c */
+extern void alex_scan_take_view(AlexScan *state);
+/* Lets go of what a scan that nobody ends must not hold until it is used next. */
 extern void alex_scan_suspend(AlexScan *state);
 
 /* scan_keys.c */

@@ -192,8 +192,8 @@ list_runs(AlexScan *state)
  * Takes a fresh view.  Runs stay open as long as the manifest is the same;
  * this is the hot path of a nested loop's inner scan.
  */
-static void
-take_view(AlexScan *state)
+void
+alex_scan_take_view(AlexScan *state)
 {
 	AlexSharedManifest *old = state->view.shared;
 	AlexView	view = {0};
@@ -253,7 +253,7 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 		state->is_reader = true;
 		state->has_entries = true;
 	}
-	take_view(state);
+	alex_scan_take_view(state);
 }
 
 void

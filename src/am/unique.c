@@ -13,10 +13,10 @@
  * to a deadlock.  Interrupts are held off meanwhile, which is why all waiting
  * is done without it.
  *
- * The probe is an ordinary scan of the index's machinery, whose view is taken
- * anew for each key.  Its snapshot is dirty, so the backend is in its reader's
- * place from before the view until the last heap tuple has been looked at:
- * VACUUM cannot make a TID that was found be another row's before that.
+ * Where there is an entry with the key, the probe is a scan under a dirty
+ * snapshot.  The backend is in its reader's place from before the scan takes
+ * its view until the last heap tuple has been looked at: VACUUM cannot make a
+ * TID that was found be another row's before that.
  *
  * What is a duplicate, what is waited for, and what the errors say is as in
  * nbtree (_bt_check_unique).
@@ -237,6 +237,87 @@ check_row(AlexUniqueState *state, Probe *probe, uint64 tid)
 		probe->verdict = PROBE_DUPLICATE;
 }
 
+/* Has the run no entry, dead or alive, with the key?  It lies in its range. */
+static bool
+run_lacks_key(AlexScan *scan, AlexScanRun *run, const AlexKeyClass *class)
+{
+	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
+	AlexFence	fence;
+	uint32		number;
+	int			slot;
+	bool		result;
+
+	alex_scan_run_open(scan, run);
+	if (class->low == class->high && run->run->bloom_pages > 0 &&
+		!alex_run_may_contain(&run->reader, class->low))
+		result = true;
+	else
+	{
+		number = alex_run_find(&run->reader, class->low, ALEX_TID_BEFORE_ALL);
+		alex_run_place(&run->reader, number, &fence);
+		alex_page_open(&scan->reader, fence.block, fence.stamp,
+					   ALEX_PAGE_LEAF, run->run->id, false, &leaf);
+		slot = alex_leaf_search(leaf.page, class->low, ALEX_TID_BEFORE_ALL);
+		if (slot < alex_leaf_count(leaf.page))
+			result = alex_leaf_key(leaf.page, slot) > class->high;
+		else if (number + 1 < run->run->leaf_pages)
+		{
+			alex_run_fence(&run->reader, number + 1, &fence);
+			result = fence.key > class->high;
+		}
+		else
+			result = true;
+		alex_page_close(&leaf);
+	}
+	/* pages of the model that are not mapped are pinned */
+	if (run->reader.source.first_page == NULL)
+		alex_scan_run_close(run);
+	return result;
+}
+
+/* Has the generation no entry with the key?  False, too, if it is gone. */
+static bool
+generation_lacks_key(AlexScan *scan, uint64 generation,
+					 const AlexKeyClass *class)
+{
+	AlexEntry	from = {class->low, ALEX_TID_BEFORE_ALL};
+	AlexEntry	entry;
+	int			count;
+
+	if (generation == 0)
+		return true;
+	count = alex_view_read(scan->local, scan->index, &scan->view, generation,
+						   class->part, from, true, true, &entry, 1);
+	return count == 0 || (count == 1 && entry.key > class->high);
+}
+
+/*
+ * Is there no entry with the key at all?  That is what most inserters find,
+ * and they need no interlock with VACUUM, for they have no TID in hand.
+ */
+static bool
+key_is_absent(AlexScan *scan, const AlexKeyClass *class)
+{
+	alex_scan_take_view(scan);
+	if (!scan->view.memtable_empty &&
+		(!generation_lacks_key(scan, scan->view.manifest->active.generation,
+							   class) ||
+		 !generation_lacks_key(scan, scan->view.manifest->frozen.generation,
+							   class)))
+		return false;
+	for (int i = 0; i < scan->nruns; i++)
+	{
+		AlexScanRun *run = &scan->runs[i];
+
+		if (run->run->part == class->part &&
+			run->run->min.key <= class->high &&
+			run->run->max.key >= class->low &&
+			!run_lacks_key(scan, run, class))
+			return false;
+	}
+	return true;
+}
+
 /*
  * Looks for other rows with the key of the probe.  The order of entries does
  * not matter, so the sources need not be merged.
@@ -250,6 +331,8 @@ look_for_key(AlexUniqueState *state, Probe *probe)
 	probe->verdict = PROBE_UNIQUE;
 	probe->decided = false;
 	probe->found_itself = false;
+	if (likely(key_is_absent(scan, &probe->class)))
+		return;
 
 	/* enters the reader's place, then takes a view */
 	alex_rescan(state->scan, NULL, 0, NULL, 0);
