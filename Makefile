@@ -17,9 +17,9 @@ EXTENSION = alexam
 DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
-REGRESS = types options queries build changes errors validate
+REGRESS = types options queries build changes unique errors validate
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
-	rollback-seal concurrent-writers queue serializable
+	rollback-seal concurrent-writers queue serializable unique-writers
 
 OBJS := $(sort $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c)))
 DEPENDENCIES := $(OBJS:.o=.d)

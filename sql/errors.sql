@@ -20,7 +20,6 @@ CREATE INDEX ON t USING alex (k int4_ops);
 CREATE INDEX ON t USING alex (id, k);
 CREATE INDEX ON t USING alex (id) INCLUDE (k);
 -- uniqueness
-CREATE UNIQUE INDEX ON t USING alex (id);
 CREATE INDEX t_id_alex ON t USING alex (id);
 ALTER TABLE t ADD PRIMARY KEY USING INDEX t_id_alex;
 INSERT INTO t (id) VALUES (1) ON CONFLICT (id) DO NOTHING;

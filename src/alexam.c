@@ -219,5 +219,6 @@ _PG_init(void)
 	shmem_request_hook = request_shared_memory;
 	previous_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
+	alex_unique_install_warning();
 	preloaded = true;
 }

@@ -163,6 +163,9 @@ extern uint64 alex_unique_build_check(AlexUniqueBuild *build, AlexPart part,
 /* When all rows have been added: what neighbouring keys would hide. */
 extern void alex_unique_build_finish(AlexUniqueBuild *build);
 
+/* From now on CREATE UNIQUE INDEX warns of what PostgreSQL reserves to btree. */
+extern void alex_unique_install_warning(void);
+
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
 									IndexInfo *index_info);

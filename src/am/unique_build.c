@@ -13,6 +13,9 @@
  * neighbours.  These few are sorted once more by the least key of their
  * equals.
  *
+ * Whoever creates a unique index is told what PostgreSQL reserves to btree,
+ * because one thing changes for the table: ON CONFLICT fails.
+ *
  * Copyright (c) 2026, alexam contributors
  *
  * src/am/unique_build.c
@@ -21,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "tcop/utility.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -42,6 +46,8 @@ struct AlexUniqueBuild
 };
 
 #define DEAD_BIT				UINT64CONST(1)
+
+static ProcessUtility_hook_type previous_process_utility = NULL;
 
 AlexUniqueBuild *
 alex_unique_build_begin(Relation heap, Relation index, Size memory)
@@ -142,4 +148,41 @@ alex_unique_build_finish(AlexUniqueBuild *build)
 	alex_sorter_end(build->ambiguous);
 	build->ambiguous = NULL;
 	build->last_is_valid = false;
+}
+
+/*
+ * Warns when CREATE UNIQUE INDEX has made an alex index.  Not in ambuild,
+ * which cannot tell that from REINDEX in all its forms.
+ */
+static void
+process_utility(PlannedStmt *statement, const char *query,
+				bool read_only_tree, ProcessUtilityContext context,
+				ParamListInfo parameters, QueryEnvironment *environment,
+				DestReceiver *destination, QueryCompletion *completion)
+{
+	IndexStmt  *create = (IndexStmt *) statement->utilityStmt;
+
+	if (previous_process_utility)
+		previous_process_utility(statement, query, read_only_tree, context,
+								 parameters, environment, destination,
+								 completion);
+	else
+		standard_ProcessUtility(statement, query, read_only_tree, context,
+								parameters, environment, destination,
+								completion);
+
+	if (IsA(create, IndexStmt) && create->unique &&
+		strcmp(create->accessMethod, "alex") == 0)
+		ereport(WARNING,
+				(errmsg("INSERT ... ON CONFLICT fails on table \"%s\" as long as it has a unique index with access method \"alex\"",
+						create->relation->relname),
+				 errdetail("PostgreSQL supports ON CONFLICT, PRIMARY KEY, UNIQUE constraints and REFERENCES with unique indexes of access method \"btree\" only."),
+				 errhint("Where one of these is needed, create a btree index instead, or use an exclusion constraint or MERGE.")));
+}
+
+void
+alex_unique_install_warning(void)
+{
+	previous_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
 }
