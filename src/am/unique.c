@@ -334,8 +334,10 @@ look_for_key(AlexUniqueState *state, Probe *probe)
 	if (likely(key_is_absent(scan, &probe->class)))
 		return;
 
-	/* enters the reader's place, then takes a view */
-	alex_rescan(state->scan, NULL, 0, NULL, 0);
+	/* not by amrescan, which may flush what waits in this backend */
+	alex_readers_enter(scan->index);
+	scan->is_reader = true;
+	alex_scan_take_view(scan);
 
 	scan->part = probe->class.part;
 	scan->low = probe->class.low;
@@ -420,6 +422,7 @@ check_and_append(Relation index, AlexUniqueState *state, Probe *probe,
 	for (;;)
 	{
 		uint64		due = 0;
+		Size		appended = 0;
 
 		LWLockAcquire(stripe, LW_EXCLUSIVE);
 		look_for_key(state, probe);
@@ -427,7 +430,7 @@ check_and_append(Relation index, AlexUniqueState *state, Probe *probe,
 			probe->check != UNIQUE_CHECK_EXISTING)
 		{
 			ALEX_FAILPOINT("unique-before-append");
-			due = alex_append(index, scan->local, entry, 1);
+			due = alex_append(index, scan->local, entry, 1, &appended);
 		}
 		LWLockRelease(stripe);
 
@@ -459,6 +462,7 @@ alex_insert_unique(Relation index, Datum *values, bool *isnull,
 	AlexLogEntry entry;
 	Probe		probe;
 	uint64		due;
+	Size		appended = 0;
 
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
@@ -482,7 +486,7 @@ alex_insert_unique(Relation index, Datum *values, bool *isnull,
 
 	if (isnull[0] && !state->nulls_not_distinct)
 		due = alex_append(index, ((AlexScan *) state->scan->opaque)->local,
-						  &entry, 1);
+						  &entry, 1, &appended);
 	else
 		due = check_and_append(index, state, &probe, &entry, values, isnull);
 
