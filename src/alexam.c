@@ -54,6 +54,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(alex_readers_shmem_size());
 	RequestAddinShmemSpace(alex_verified_shmem_size());
 	RequestAddinShmemSpace(alex_unique_shmem_size());
+	RequestAddinShmemSpace(alex_claims_shmem_size());
 }
 
 static void
@@ -68,6 +69,7 @@ start_shared_memory(void)
 	alex_readers_shmem_init();
 	alex_verified_shmem_init();
 	alex_unique_shmem_init();
+	alex_claims_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

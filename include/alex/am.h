@@ -229,6 +229,20 @@ extern AlexPendingBatch *alex_pending_batch(Relation index);
 extern void alex_pending_add(AlexPendingBatch *batch, AlexLogEntry entry);
 
 /*
+ * The same in two steps: what may flush or fail, outside of any lock; and what
+ * does neither, for the one entry that the former has made room for.
+ */
+extern void alex_pending_reserve(AlexPendingBatch *batch);
+extern void alex_pending_put(AlexPendingBatch *batch, AlexLogEntry entry);
+
+/*
+ * Where a unique index's batch claims the keys of its entries; NULL if no
+ * place is free.
+ */
+extern AlexClaims *alex_pending_claims(AlexPendingBatch *batch,
+									   Relation index);
+
+/*
  * Flush: one batch; all; or the index's, if that snapshot may see a row of
  * it (NULL: any snapshot).  No lock may be held that log or runs need.
  */

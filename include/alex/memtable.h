@@ -14,6 +14,7 @@
 #ifndef ALEX_MEMTABLE_H
 #define ALEX_MEMTABLE_H
 
+#include "access/genam.h"
 #include "alex/store.h"
 
 #include "port/atomics.h"
@@ -284,5 +285,45 @@ extern void alex_readers_move(void);
 extern void alex_readers_leave(void);
 /* Waits until everybody who was inside the index has left it once. */
 extern void alex_readers_wait(Relation index);
+
+/*
+ * ---------------------------------------------------------------------
+ * claims.c: keys of unique indexes whose entries wait in some backend
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexClaims AlexClaims;
+
+extern Size alex_claims_shmem_size(void);
+extern void alex_claims_shmem_init(void);
+
+/* A place for this backend's claims in an index, or NULL; and its end. */
+extern AlexClaims *alex_claims_begin(Relation index);
+extern void alex_claims_end(AlexClaims *claims);
+
+/* Claims a key for a row.  False: there is no memory for that. */
+extern bool alex_claims_add(AlexClaims *claims, AlexPart part,
+							AlexEntry entry);
+
+/* Takes claims back; those that are not there any more do not matter. */
+extern void alex_claims_remove(AlexClaims *claims, const AlexLogEntry *entries,
+							   Size nentries);
+
+/* Has any backend claimed a key in the closed interval? */
+extern bool alex_claims_have(Relation index, AlexPart part, uint64 low,
+							 uint64 high);
+
+/*
+ * Visits all claims of keys in the interval, with no lock held, until the
+ * visitor returns false; then so does this.
+ */
+typedef bool (*AlexClaimVisitor) (AlexEntry entry, void *context);
+extern bool alex_claims_visit(Relation index, AlexPart part, uint64 low,
+							  uint64 high, AlexClaimVisitor visit,
+							  void *context);
+
+/* Takes away the claims of rows that VACUUM is about to remove. */
+extern void alex_claims_vacuum(Relation index,
+							   IndexBulkDeleteCallback callback,
+							   void *callback_state);
 
 #endif							/* ALEX_MEMTABLE_H */

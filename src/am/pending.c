@@ -89,6 +89,7 @@ struct AlexPendingBatch
 	Size		room;
 	CommandId	lowest;			/* no row of the batch is of an earlier one */
 	AlexPendingLevel *level;	/* innermost */
+	AlexClaims *claims;			/* of a unique index's entries, or NULL */
 	dlist_node	link;
 };
 
@@ -233,9 +234,21 @@ push_level(AlexPendingBatch *batch)
 	batch->level = level;
 }
 
+/* All entries are in the index, or of no interest any more. */
+static void
+end_claims(AlexPendingBatch *batch)
+{
+	AlexClaims *claims = batch->claims;
+
+	batch->claims = NULL;
+	if (claims != NULL)
+		alex_claims_end(claims);
+}
+
 static void
 empty_batch(AlexPendingBatch *batch)
 {
+	end_claims(batch);
 	alex_pending_total -= batch->nentries;
 	batch->nentries = 0;
 	batch->lowest = InvalidCommandId;
@@ -304,21 +317,52 @@ command_of_row(void)
 	return ActiveSnapshotSet() ? GetActiveSnapshot()->curcid : FirstCommandId;
 }
 
-void
-alex_pending_add(AlexPendingBatch *batch, AlexLogEntry entry)
+static inline void
+reserve(AlexPendingBatch *batch)
 {
-	CommandId	command = command_of_row();
-
 	if (unlikely(batch->level == NULL ||
 				 batch->level->frame->subid != GetCurrentSubTransactionId()))
 		push_level(batch);
 	if (unlikely(batch->nentries == batch->room ||
 				 batch->nentries >= alex_batch_size))
 		make_room(batch);
+}
+
+static inline void
+put(AlexPendingBatch *batch, AlexLogEntry entry)
+{
+	CommandId	command = command_of_row();
 
 	batch->entries[batch->nentries++] = entry;
 	batch->lowest = Min(batch->lowest, command);
 	alex_pending_total++;
+}
+
+void
+alex_pending_add(AlexPendingBatch *batch, AlexLogEntry entry)
+{
+	reserve(batch);
+	put(batch, entry);
+}
+
+void
+alex_pending_reserve(AlexPendingBatch *batch)
+{
+	reserve(batch);
+}
+
+void
+alex_pending_put(AlexPendingBatch *batch, AlexLogEntry entry)
+{
+	put(batch, entry);
+}
+
+AlexClaims *
+alex_pending_claims(AlexPendingBatch *batch, Relation index)
+{
+	if (unlikely(batch->claims == NULL))
+		batch->claims = alex_claims_begin(index);
+	return batch->claims;
 }
 
 /*
@@ -601,6 +645,7 @@ end_transaction(void)
 
 		batch = dlist_container(AlexPendingBatch, link,
 								dlist_pop_head_node(&batches));
+		end_claims(batch);
 		hash_search(batches_hash, &batch->key, HASH_REMOVE, NULL);
 	}
 	frames = NULL;
@@ -648,6 +693,11 @@ drop_frame(AlexPendingFrame *frame)
 
 		Assert(batch->level == level);
 		Assert(level->start <= batch->nentries);
+		if (level->start == 0)
+			end_claims(batch);
+		else if (batch->claims != NULL)
+			alex_claims_remove(batch->claims, batch->entries + level->start,
+							   batch->nentries - level->start);
 		alex_pending_total -= batch->nentries - level->start;
 		batch->nentries = level->start;
 		batch->level = level->below;

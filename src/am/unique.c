@@ -13,6 +13,9 @@
  * to a deadlock.  Interrupts are held off meanwhile, which is why all waiting
  * is done without it.
  *
+ * An entry may wait with those of plain indexes (pending.c) once its key has
+ * been claimed in shared memory (claims.c), where other inserters look.
+ *
  * Where there is an entry with the key, the probe is a scan under a dirty
  * snapshot.  The backend is in its reader's place from before the scan takes
  * its view until the last heap tuple has been looked at: VACUUM cannot make a
@@ -55,6 +58,8 @@ static KeyStripes *key_stripes = NULL;
 /* Kept in ii_AmCache, for all rows that a statement inserts. */
 typedef struct AlexUniqueState
 {
+	AlexPendingBatch *batch;	/* where entries wait; NULL: not known */
+	uint64		epoch;			/* of the batch */
 	AlexKeyClassifier classifier;
 	IndexScanDesc scan;
 	SnapshotData dirty;
@@ -62,7 +67,7 @@ typedef struct AlexUniqueState
 	bool		nulls_not_distinct;
 } AlexUniqueState;
 
-/* What a probe for other rows with a key found. */
+/* What a check for other rows with a key found. */
 typedef enum ProbeVerdict
 {
 	PROBE_UNIQUE,				/* there is none */
@@ -74,6 +79,7 @@ typedef enum ProbeVerdict
 
 typedef struct Probe
 {
+	AlexUniqueState *state;
 	Relation	heap;
 	ItemPointerData tid;		/* of the row to be inserted */
 	IndexUniqueCheck check;
@@ -190,8 +196,9 @@ begin_inserts(Relation index, IndexInfo *index_info)
  * means for us.
  */
 static void
-check_row(AlexUniqueState *state, Probe *probe, uint64 tid)
+check_row(Probe *probe, uint64 tid)
 {
+	AlexUniqueState *state = probe->state;
 	ItemPointerData pointer;
 	bool		all_dead = false;
 
@@ -235,6 +242,15 @@ check_row(AlexUniqueState *state, Probe *probe, uint64 tid)
 	if (table_index_fetch_tuple_check(probe->heap, &pointer, SnapshotSelf,
 									  NULL))
 		probe->verdict = PROBE_DUPLICATE;
+}
+
+static bool
+check_claim(AlexEntry entry, void *context)
+{
+	Probe	   *probe = context;
+
+	check_row(probe, entry.tid);
+	return !probe->decided;
 }
 
 /* Has the run no entry, dead or alive, with the key?  It lies in its range. */
@@ -298,6 +314,9 @@ generation_lacks_key(AlexScan *scan, uint64 generation,
 static bool
 key_is_absent(AlexScan *scan, const AlexKeyClass *class)
 {
+	/* before the view is taken: see claims.c */
+	if (alex_claims_have(scan->index, class->part, class->low, class->high))
+		return false;
 	alex_scan_take_view(scan);
 	if (!scan->view.memtable_empty &&
 		(!generation_lacks_key(scan, scan->view.manifest->active.generation,
@@ -323,9 +342,9 @@ key_is_absent(AlexScan *scan, const AlexKeyClass *class)
  * not matter, so the sources need not be merged.
  */
 static void
-look_for_key(AlexUniqueState *state, Probe *probe)
+look_for_key(Probe *probe)
 {
-	AlexScan   *scan = state->scan->opaque;
+	AlexScan   *scan = probe->state->scan->opaque;
 	AlexEntry	bound;
 
 	probe->verdict = PROBE_UNIQUE;
@@ -337,6 +356,12 @@ look_for_key(AlexUniqueState *state, Probe *probe)
 	/* not by amrescan, which may flush what waits in this backend */
 	alex_readers_enter(scan->index);
 	scan->is_reader = true;
+	if (!alex_claims_visit(scan->index, probe->class.part, probe->class.low,
+						   probe->class.high, check_claim, probe))
+	{
+		alex_scan_suspend(scan);
+		return;
+	}
 	alex_scan_take_view(scan);
 
 	scan->part = probe->class.part;
@@ -357,7 +382,7 @@ look_for_key(AlexUniqueState *state, Probe *probe)
 		{
 			ALEX_FAILPOINT("unique-before-heap");
 			for (int i = 0; i <= cursor->left && !probe->decided; i++)
-				check_row(state, probe, cursor->tids[cursor->at + i]);
+				check_row(probe, cursor->tids[cursor->at + i]);
 		}
 		if (cursor->sealed && !probe->decided)
 			alex_merge_add_sealed(scan, cursor->generation, cursor->bound,
@@ -408,29 +433,80 @@ report_missing(Relation heap, Relation index)
 }
 
 /*
+ * The batch in which entries of the index may wait, with room for one more, or
+ * NULL.
+ */
+static AlexPendingBatch *
+waiting_room(Relation index, AlexUniqueState *state)
+{
+	if (!alex_pending_is_allowed())
+		return NULL;
+	if (unlikely(state->batch == NULL || state->epoch != alex_pending_epoch))
+	{
+		state->batch = alex_pending_batch(index);
+		state->epoch = alex_pending_epoch;
+	}
+	alex_pending_reserve(state->batch);
+	return state->batch;
+}
+
+/* Appends an entry to the log.  Returns what alex_append does. */
+static uint64
+append(Relation index, AlexUniqueState *state, const AlexLogEntry *entry)
+{
+	Size		appended = 0;
+
+	return alex_append(index, ((AlexScan *) state->scan->opaque)->local,
+					   entry, 1, &appended);
+}
+
+/*
+ * Lets the entry of a row that is known to be unique wait, if its key can be
+ * claimed.
+ */
+static bool
+claim(Relation index, AlexPendingBatch *batch, const Probe *probe,
+	  const AlexLogEntry *entry)
+{
+	AlexClaims *claims = alex_pending_claims(batch, index);
+	AlexEntry	claimed = {entry->key, ALEX_LOG_TID(entry)};
+
+	if (claims == NULL ||
+		!alex_claims_add(claims, probe->class.part, claimed))
+		return false;
+	alex_pending_put(batch, *entry);
+	return true;
+}
+
+/*
  * Inserts a row's entry, or for UNIQUE_CHECK_EXISTING only looks, as soon as
  * no other row with its key stands in the way.  Returns what alex_append
  * does.
  */
 static uint64
-check_and_append(Relation index, AlexUniqueState *state, Probe *probe,
-				 const AlexLogEntry *entry, Datum *values, bool *isnull)
+check_and_insert(Relation index, Probe *probe, const AlexLogEntry *entry,
+				 Datum *values, bool *isnull)
 {
-	AlexScan   *scan = state->scan->opaque;
+	AlexUniqueState *state = probe->state;
 	LWLock	   *stripe = stripe_of(index, &probe->class);
 
 	for (;;)
 	{
+		AlexPendingBatch *batch = NULL;
 		uint64		due = 0;
-		Size		appended = 0;
+
+		/* a row that is only perhaps unique is found at once */
+		if (probe->check == UNIQUE_CHECK_YES)
+			batch = waiting_room(index, state);
 
 		LWLockAcquire(stripe, LW_EXCLUSIVE);
-		look_for_key(state, probe);
+		look_for_key(probe);
 		if (probe->verdict <= PROBE_UNCERTAIN &&
 			probe->check != UNIQUE_CHECK_EXISTING)
 		{
 			ALEX_FAILPOINT("unique-before-append");
-			due = alex_append(index, scan->local, entry, 1, &appended);
+			if (batch == NULL || !claim(index, batch, probe, entry))
+				due = append(index, state, entry);
 		}
 		LWLockRelease(stripe);
 
@@ -461,8 +537,7 @@ alex_insert_unique(Relation index, Datum *values, bool *isnull,
 	MemoryContext old_context;
 	AlexLogEntry entry;
 	Probe		probe;
-	uint64		due;
-	Size		appended = 0;
+	uint64		due = 0;
 
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
@@ -479,16 +554,23 @@ alex_insert_unique(Relation index, Datum *values, bool *isnull,
 	else
 		alex_key_classify(&state->classifier, values[0], &probe.class);
 	entry.key = probe.class.key;
+	probe.state = state;
 	probe.heap = heap;
 	probe.tid = *tid;
 	probe.check = check_unique;
 	probe.verdict = PROBE_UNIQUE;
 
-	if (isnull[0] && !state->nulls_not_distinct)
-		due = alex_append(index, ((AlexScan *) state->scan->opaque)->local,
-						  &entry, 1, &appended);
+	if (!isnull[0] || state->nulls_not_distinct)
+		due = check_and_insert(index, &probe, &entry, values, isnull);
 	else
-		due = check_and_append(index, state, &probe, &entry, values, isnull);
+	{
+		AlexPendingBatch *batch = waiting_room(index, state);
+
+		if (batch != NULL)
+			alex_pending_put(batch, entry);
+		else
+			due = append(index, state, &entry);
+	}
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(state->tuple_context);
@@ -496,8 +578,8 @@ alex_insert_unique(Relation index, Datum *values, bool *isnull,
 	if (due > 0)
 		alex_try_seal(index, due);
 
-	/* see alex_insert (hazard H4) */
-	if (check_unique != UNIQUE_CHECK_EXISTING)
+	/* see insert_at_once; entries of serializable transactions do not wait */
+	if (IsolationIsSerializable() && check_unique != UNIQUE_CHECK_EXISTING)
 		CheckForSerializableConflictIn(index, NULL, InvalidBlockNumber);
 
 	return probe.verdict == PROBE_UNIQUE;

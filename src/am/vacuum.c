@@ -358,6 +358,7 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 
 	LockPage(info->index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
+	alex_claims_vacuum(info->index, callback, callback_state);
 	vacuum_log(vacuum);
 	stats->tuples_removed += vacuum->log_dead;
 
