@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -99,8 +101,10 @@ failpoint_is(const char *name, char how)
 
 /*
  * alexam.failpoint is "name" (an error is raised there), "name!" (the server
- * panics there, as in a crash) or "name?" (the session waits there to be
- * cancelled or killed, or for another value in the configuration file).
+ * panics there, as in a crash), "name?" (the session waits there to be
+ * cancelled or killed, or for another value in the configuration file) or
+ * "name@path" (it waits there, perhaps with locks that hold off interrupts,
+ * for a file to be made).
  */
 void
 alex_failpoint(const char *name)
@@ -112,6 +116,9 @@ alex_failpoint(const char *name)
 	if (failpoint_is(name, '!'))
 		ereport(PANIC,
 				(errmsg("failpoint \"%s\" reached", name)));
+	while (failpoint_is(name, '@') &&
+		   access(failpoint + strlen(name) + 1, F_OK) != 0)
+		pg_usleep(10000L);
 	while (failpoint_is(name, '?'))
 	{
 		CHECK_FOR_INTERRUPTS();

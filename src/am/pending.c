@@ -693,6 +693,7 @@ drop_frame(AlexPendingFrame *frame)
 
 		Assert(batch->level == level);
 		Assert(level->start <= batch->nentries);
+		ALEX_FAILPOINT("drop-before-claims");
 		if (level->start == 0)
 			end_claims(batch);
 		else if (batch->claims != NULL)
