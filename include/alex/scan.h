@@ -202,6 +202,19 @@ typedef struct AlexScan
 /* Entries that two sources both delivered; see scan_merge.c. */
 extern uint64 alex_duplicates_dropped;
 
+/*
+ * From now on VACUUM waits for the scan, until its entries are let go of: it
+ * looks at heap tuples with a snapshot that does not tell a reused TID from
+ * the old one.
+ */
+static inline void
+alex_scan_enter(AlexScan *state)
+{
+	alex_readers_enter(state->index);
+	state->is_reader = true;
+	state->has_entries = true;
+}
+
 /* No TID is in hand any more that VACUUM would have to wait for. */
 static inline void
 alex_scan_leave(AlexScan *state)

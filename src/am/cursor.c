@@ -206,10 +206,7 @@ load_from_memtable(AlexScan *state, AlexCursor *cursor)
 	int			count;
 
 	if (!state->snapshot_is_mvcc && !state->is_reader)
-	{
-		alex_readers_enter(state->index);
-		state->is_reader = true;
-	}
+		alex_scan_enter(state);
 	count = alex_view_read(state->local, state->index, &state->view,
 						   cursor->generation, state->part, cursor->bound,
 						   state->forward, state->forward,

@@ -248,11 +248,7 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 	 * may take TIDs out of a copy that was made before it came.
 	 */
 	if (unlikely(!IsMVCCSnapshot(scan->xs_snapshot)))
-	{
-		alex_readers_enter(state->index);
-		state->is_reader = true;
-		state->has_entries = true;
-	}
+		alex_scan_enter(state);
 	alex_scan_take_view(state);
 }
 

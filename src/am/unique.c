@@ -354,8 +354,7 @@ look_for_key(Probe *probe)
 		return;
 
 	/* not by amrescan, which may flush what waits in this backend */
-	alex_readers_enter(scan->index);
-	scan->is_reader = true;
+	alex_scan_enter(scan);
 	if (!alex_claims_visit(scan->index, probe->class.part, probe->class.low,
 						   probe->class.high, check_claim, probe))
 	{
