@@ -216,6 +216,15 @@ foreach my $place ('memtable', 'run')
 	$sessions[$_]->query($_ % 2 ? 'ROLLBACK' : 'COMMIT') foreach (0 .. 6, 8 .. 10);
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM u'), 6 * 40 + 40 + 1 + 20, "$title: rows");
 	$sessions[$_]->quit foreach (0 .. 6, 8 .. 11);
+
+	# places are given back, else none would be left soon
+	$one->query('BEGIN; INSERT INTO u VALUES (50000, 1), (50001, 1); ROLLBACK;') foreach (1 .. 10);
+	$one->query('BEGIN; INSERT INTO u VALUES (50000, 1), (50001, 1); COMMIT;') foreach (1 .. 10);
+	my $log_entries = "SELECT log_entries FROM alex_stats('u_k')";
+	my $before = $node->safe_psql('postgres', $log_entries);
+	$one->query('BEGIN; INSERT INTO u VALUES (50002, 1), (50003, 1);');
+	is($node->safe_psql('postgres', $log_entries), $before, "$title: there are free places again");
+	$one->query('COMMIT');
 	drop_table($title, $one, $two, $vacuum);
 }
 
@@ -247,6 +256,37 @@ foreach my $key (100, 2)
 		is($error, '', "$title: built");
 		check_index($node, 'u_v', $title);
 	}
+	drop_table($title, $one, $two, $vacuum);
+}
+
+# A row that it finds missing from the index is deleted, and another one with
+# its key inserted, before it has been added.
+{
+	my $title = 'CONCURRENTLY, row deleted meanwhile';
+	my ($one, $two, $vacuum) = create_table();
+	my $three = session('three');
+	my $sql = 'CREATE UNIQUE INDEX CONCURRENTLY u_v ON u USING alex (v)';
+	my $phase = 'SELECT phase LIKE \'%s\' FROM pg_stat_progress_create_index';
+
+	unlink($barrier);
+	$node->safe_psql('postgres', 'INSERT INTO u SELECT i, i FROM generate_series(1, 50) i');
+	$two->query("SET alexam.failpoint = 'vacuum-before-epoch\@$barrier'");
+	$one->query('BEGIN; INSERT INTO u VALUES (60, 60);');
+	send_statement($two, $sql);
+	$node->poll_query_until('postgres', sprintf($phase, 'waiting for writers before build'));
+	$three->query('BEGIN; INSERT INTO u VALUES (61, 61);');
+	$one->query('COMMIT');
+	$node->poll_query_until('postgres', sprintf($phase, 'waiting for writers before validation'));
+	$three->query('COMMIT');
+	$node->poll_query_until('postgres', sprintf($phase, 'index validation: scanning index'));
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'u_v'::regclass AND locktype = 'page' AND page = 1");
+	$node->safe_psql('postgres', 'DELETE FROM u WHERE v = 61');
+	$node->safe_psql('postgres', 'INSERT INTO u VALUES (62, 61)');
+	release();
+	is(result_of($two), '', "$title: built");
+	check_index($node, 'u_v', $title);
+	is($node->safe_psql('postgres', 'SET enable_seqscan = off; SELECT k FROM u WHERE v = 61'), 62, "$title: the other row is there");
+	$three->quit;
 	drop_table($title, $one, $two, $vacuum);
 }
 
