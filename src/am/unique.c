@@ -212,6 +212,7 @@ check_row(Probe *probe, uint64 tid)
 		return;
 	}
 
+	/* an entry whose rows are all_dead is one that nobody needs to look at */
 	if (!table_index_fetch_tuple_check(probe->heap, &pointer, &state->dirty,
 									   &all_dead))
 		return;

@@ -20,6 +20,9 @@ alexam.memtable_entries = 100
 alexam.direct_seal_threshold = 150
 statement_timeout = '120s'
 client_min_messages = error
+wal_level = logical
+max_wal_senders = 4
+max_replication_slots = 4
 END
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION alexam');
@@ -288,6 +291,38 @@ foreach my $key (100, 2)
 	is($node->safe_psql('postgres', 'SET enable_seqscan = off; SELECT k FROM u WHERE v = 61'), 62, "$title: the other row is there");
 	$three->quit;
 	drop_table($title, $one, $two, $vacuum);
+}
+
+#
+# A unique alex index as replica identity, on either side
+#
+{
+	my $title = 'logical replication';
+	my $connection = $node->connstr . ' dbname=postgres';
+	my $table = 'CREATE TABLE copied (k int NOT NULL, v int); CREATE UNIQUE INDEX copied_k ON copied USING alex (k); '
+	  . 'ALTER TABLE copied REPLICA IDENTITY USING INDEX copied_k;';
+	my $rows = 'SELECT count(*), sum(k), sum(v) FROM copied';
+
+	$node->safe_psql('postgres', 'CREATE DATABASE other');
+	$node->safe_psql('other', "CREATE EXTENSION alexam; $table");
+	$node->safe_psql('postgres', "$table CREATE PUBLICATION copies FOR TABLE copied");
+	$node->safe_psql('postgres', "SELECT pg_create_logical_replication_slot('copies', 'pgoutput')");
+	$node->safe_psql('other', "CREATE SUBSCRIPTION copies CONNECTION '$connection' PUBLICATION copies WITH (create_slot = false, copy_data = false)");
+	$node->safe_psql('postgres', <<'END');
+INSERT INTO copied SELECT i, i FROM generate_series(1, 500) i;
+BEGIN;
+INSERT INTO copied SELECT i, i FROM generate_series(501, 700) i;
+UPDATE copied SET v = -v WHERE k > 400;
+UPDATE copied SET k = k + 10000 WHERE k % 3 = 0;
+DELETE FROM copied WHERE k % 7 = 0;
+COMMIT;
+END
+	$node->wait_for_catchup('copies');
+	is($node->safe_psql('other', $rows), $node->safe_psql('postgres', $rows), "$title: same rows");
+	check_index($node, 'copied_k', $title, 'other');
+	is($node->safe_psql('other', 'SELECT count(*) - count(DISTINCT k) FROM copied'), 0, "$title: no key twice");
+	$node->safe_psql('other', 'DROP SUBSCRIPTION copies');
+	$node->safe_psql('postgres', 'DROP PUBLICATION copies; DROP TABLE copied');
 }
 
 #
