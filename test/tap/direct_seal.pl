@@ -148,7 +148,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE
 	'the sweep waits for the session that seals directly');
 is($node->safe_psql('postgres', 'SELECT phase, index_vacuum_count FROM pg_stat_progress_vacuum'),
 	'cleaning up indexes|1', 'VACUUM has set dead bits without waiting');
-$node->safe_psql('postgres', fill_query(600));
+$node->safe_psql('postgres', "SET alexam.failpoint = '';\n" . fill_query(600));
 $rows += 600;
 is(stats("log_entries - $log_entries"), 600, 'a batch that cannot be sealed now goes to the log');
 

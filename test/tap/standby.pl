@@ -57,6 +57,20 @@ INSERT INTO t SELECT i, i FROM generate_series(1, 700) i;
 END
 	],
 	[
+		'batches packed in WAL', <<'END'
+INSERT INTO t SELECT key, key FROM (SELECT nullif(i % 5, 0) * i * 7919 AS key
+	FROM generate_series(1, 150) i) keys;
+INSERT INTO t SELECT i, i FROM generate_series(1, 150) i;
+END
+	],
+	[
+		'direct seals', <<'END'
+SET alexam.direct_seal_threshold = 100;
+INSERT INTO t SELECT i, i FROM generate_series(20000, 20600) i;
+INSERT INTO t SELECT nullif(i, 30), nullif(i, 30) FROM generate_series(1, 400) i;
+END
+	],
+	[
 		'seals', <<'END'
 INSERT INTO t SELECT i * 31 % 9973, i * 31 % 9973
 	FROM generate_series(1, 900) i;
