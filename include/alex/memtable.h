@@ -144,6 +144,7 @@ typedef struct AlexLocal
 	AlexSharedManifest *manifest;
 	AlexPrivateLog *private_log;
 	AlexLogPosition tail;		/* where it appended last; only a hint */
+	Buffer		tail_buffer;	/* likewise */
 } AlexLocal;
 
 typedef struct AlexView

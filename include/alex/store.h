@@ -364,11 +364,12 @@ extern void alex_log_page_init(Page page, uint64 stamp, uint64 incarnation,
  * Locks the tail page of the active generation exclusively and returns it,
  * with room for at least one entry; makes and links a new log page when the
  * tail is full or the chain is empty.  "hint" (may be invalid) is where the
- * caller thinks the tail is.  *linked is set to the chain's new number of
+ * caller thinks the tail is, and "recent" the buffer where it was last, or
+ * InvalidBuffer.  *linked is set to the chain's new number of
  * pages if a page was added, else to 0.
  */
 extern Buffer alex_log_lock_tail(Relation index, AlexLogPosition hint,
-								 uint32 *linked);
+								 Buffer recent, uint32 *linked);
 
 /*
  * Reads the entries of a chain that come after *position, in order, calling

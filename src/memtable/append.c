@@ -116,7 +116,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 	{
 		uint32		linked;
 		Buffer		buffer = alex_log_lock_tail(index, tail_hint(local),
-												&linked);
+												local->tail_buffer, &linked);
 		AlexLogPage *log = (AlexLogPage *) BufferGetPage(buffer);
 		int			n = Min(nentries, ALEX_LOG_PAGE_ENTRIES - log->count);
 		AlexMemtable *memtable;
@@ -165,6 +165,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 
 		UnlockReleaseBuffer(buffer);
 		local->tail = before;
+		local->tail_buffer = buffer;
 		ALEX_FAILPOINT("append-after-page");
 
 		entries += n;

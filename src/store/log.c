@@ -199,8 +199,19 @@ extend_chain(Relation index, AlexLogPosition tail, uint32 *linked)
 	return new_buffer;
 }
 
+/* Pins a page, without a search for its buffer if it is where it was. */
+static Buffer
+read_page(Relation index, BlockNumber block, Buffer recent)
+{
+	if (BufferIsValid(recent) &&
+		ReadRecentBuffer(index->rd_node, MAIN_FORKNUM, block, recent))
+		return recent;
+	return ReadBuffer(index, block);
+}
+
 Buffer
-alex_log_lock_tail(Relation index, AlexLogPosition hint, uint32 *linked)
+alex_log_lock_tail(Relation index, AlexLogPosition hint, Buffer recent,
+				   uint32 *linked)
 {
 	AlexLogPosition tail = hint;
 
@@ -219,7 +230,7 @@ alex_log_lock_tail(Relation index, AlexLogPosition hint, uint32 *linked)
 		{
 			AlexLogPage *log;
 
-			buffer = ReadBuffer(index, tail.block);
+			buffer = read_page(index, tail.block, recent);
 			log = (AlexLogPage *) BufferGetPage(buffer);
 			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 
