@@ -48,6 +48,7 @@
 #include "tcop/utility.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
@@ -220,9 +221,16 @@ push_level(AlexPendingBatch *batch)
 {
 	AlexPendingFrame *frame = current_frame();
 	AlexPendingLevel *level;
+	ResourceOwner owner = CurrentResourceOwner;
 
-	/* kept to the end of the transaction */
+	/*
+	 * Kept to the end of the transaction.  The current resource owner may be
+	 * that of a cursor, whose locks go when it fails, while rows that it has
+	 * inserted before stay.
+	 */
+	CurrentResourceOwner = CurTransactionResourceOwner;
 	LockRelationOid(batch->key.index, RowExclusiveLock);
+	CurrentResourceOwner = owner;
 
 	level = MemoryContextAlloc(pending_context, sizeof(AlexPendingLevel));
 	level->batch = batch;
