@@ -694,8 +694,9 @@ at_transaction_event(XactEvent event, void *argument)
 static void
 drop_frame(AlexPendingFrame *frame)
 {
-	for (AlexPendingLevel *level = frame->levels; level != NULL;
-		 level = level->next)
+	AlexPendingLevel *next;
+
+	for (AlexPendingLevel *level = frame->levels; level != NULL; level = next)
 	{
 		AlexPendingBatch *batch = level->batch;
 
@@ -710,7 +711,11 @@ drop_frame(AlexPendingFrame *frame)
 		alex_pending_total -= batch->nentries - level->start;
 		batch->nentries = level->start;
 		batch->level = level->below;
+		next = level->next;
+		pfree(level);
 	}
+	frames = frame->outer;
+	pfree(frame);
 }
 
 /* Those of one that is released belong to the one around it. */
@@ -733,7 +738,10 @@ release_frame(AlexPendingFrame *frame, SubTransactionId parent)
 		Assert(batch->level == level);
 		next = level->next;
 		if (level->below != NULL && level->below->frame == outer)
+		{
 			batch->level = level->below;
+			pfree(level);
+		}
 		else
 		{
 			level->frame = outer;
@@ -742,6 +750,7 @@ release_frame(AlexPendingFrame *frame, SubTransactionId parent)
 		}
 	}
 	frames = outer;
+	pfree(frame);
 }
 
 static void
@@ -752,10 +761,7 @@ at_subtransaction_event(SubXactEvent event, SubTransactionId subid,
 		return;
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
 		drop_frame(frames);
-		frames = frames->outer;
-	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 		release_frame(frames, parent);
 }
