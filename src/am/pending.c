@@ -109,7 +109,7 @@ static int	utility_depth;
 static int	on_conflict_depth;
 static bool is_single_row;
 
-static int	executor_depth;
+static int	command_depth;		/* commands that run others */
 
 static ProcessUtility_hook_type previous_process_utility;
 static ExecutorRun_hook_type previous_executor_run;
@@ -806,6 +806,14 @@ is_harmless(const Node *statement)
 	}
 }
 
+/* Does the command run others, or triggers?  Then it is not a single row. */
+static bool
+runs_others(const Node *statement)
+{
+	return IsA(statement, DoStmt) || IsA(statement, CallStmt) ||
+		IsA(statement, CopyStmt);
+}
+
 static void
 next_process_utility(PlannedStmt *pstmt, const char *query_string,
 					 bool read_only_tree, ProcessUtilityContext context,
@@ -830,17 +838,14 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 				ParamListInfo params, QueryEnvironment *query_env,
 				DestReceiver *dest, QueryCompletion *completion)
 {
-	if (is_harmless(pstmt->utilityStmt))
-	{
-		next_process_utility(pstmt, query_string, read_only_tree, context,
-							 params, query_env, dest, completion);
-		return;
-	}
+	volatile int utility = is_harmless(pstmt->utilityStmt) ? 0 : 1;
+	volatile int command = runs_others(pstmt->utilityStmt) ? 1 : 0;
 
-	if (IsTransactionState())
+	if (utility > 0 && IsTransactionState())
 		alex_pending_flush_all();
 
-	utility_depth++;
+	utility_depth += utility;
+	command_depth += command;
 	PG_TRY();
 	{
 		next_process_utility(pstmt, query_string, read_only_tree, context,
@@ -848,7 +853,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	}
 	PG_FINALLY();
 	{
-		utility_depth--;
+		utility_depth -= utility;
+		command_depth -= command;
 	}
 	PG_END_TRY();
 }
@@ -884,7 +890,7 @@ inserts_single_row(const PlannedStmt *statement)
 {
 	const Plan *plan = statement->planTree;
 
-	return executor_depth == 0 && statement->commandType == CMD_INSERT &&
+	return command_depth == 0 && statement->commandType == CMD_INSERT &&
 		IsA(plan, ModifyTable) && IsA(outerPlan(plan), Result) &&
 		outerPlan(outerPlan(plan)) == NULL && !statement->hasModifyingCTE &&
 		!IsTransactionBlock();
@@ -902,7 +908,7 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 		alex_pending_flush_all();
 
 	is_single_row = inserts_single_row(query->plannedstmt);
-	executor_depth++;
+	command_depth++;
 	on_conflict_depth += on_conflict;
 	PG_TRY();
 	{
@@ -914,7 +920,7 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count,
 	PG_FINALLY();
 	{
 		is_single_row = outer_is_single_row;
-		executor_depth--;
+		command_depth--;
 		on_conflict_depth -= on_conflict;
 	}
 	PG_END_TRY();
@@ -929,7 +935,7 @@ executor_finish(QueryDesc *query)
 {
 	int			on_conflict = has_on_conflict(query->plannedstmt) ? 1 : 0;
 
-	executor_depth++;
+	command_depth++;
 	on_conflict_depth += on_conflict;
 	PG_TRY();
 	{
@@ -940,7 +946,7 @@ executor_finish(QueryDesc *query)
 	}
 	PG_FINALLY();
 	{
-		executor_depth--;
+		command_depth--;
 		on_conflict_depth -= on_conflict;
 	}
 	PG_END_TRY();
