@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "storage/indexfsm.h"
 
+#include "alex/am.h"
 #include "alex/store.h"
 #include "alex/wal.h"
 
@@ -189,6 +190,7 @@ extend_chain(Relation index, AlexLogPosition tail, uint32 *linked)
 		LockBuffer(old_buffer, BUFFER_LOCK_EXCLUSIVE);
 	}
 
+	ALEX_FAILPOINT("log-before-link");
 	link_page(index, meta_buffer, old_buffer, new_buffer, stamp);
 	*linked = meta->active.npages;
 
