@@ -223,11 +223,11 @@ _PG_init(void)
 	define_settings();
 	alex_wal_register();
 	alex_pending_init();
+	alex_commands_init();
 
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;
 	previous_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
-	alex_unique_install_warning();
 	preloaded = true;
 }

@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "fmgr.h"
 #include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
 #include "utils/snapshot.h"
 
 #include "alex/memtable.h"
@@ -163,8 +164,8 @@ extern uint64 alex_unique_build_check(AlexUniqueBuild *build, AlexPart part,
 /* When all rows have been added: what neighbouring keys would hide. */
 extern void alex_unique_build_finish(AlexUniqueBuild *build);
 
-/* From now on CREATE UNIQUE INDEX warns of what PostgreSQL reserves to btree. */
-extern void alex_unique_install_warning(void);
+/* After CREATE INDEX: warns of what PostgreSQL reserves to unique btrees. */
+extern void alex_unique_warn(const IndexStmt *create);
 
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
@@ -213,8 +214,12 @@ extern uint64 alex_pending_total;
 /* Changes when batches are thrown away: at the end of a transaction. */
 extern uint64 alex_pending_epoch;
 
-/* Installs the hooks and callbacks; called when the library is preloaded. */
+/* Installs callbacks; called when the library is preloaded. */
 extern void alex_pending_init(void);
+
+/* commands.c: likewise for hooks; and what they know */
+extern void alex_commands_init(void);
+extern bool alex_commands_let_entries_wait(void);
 
 /* May an entry of a plain index wait now? */
 extern bool alex_pending_is_allowed(void);

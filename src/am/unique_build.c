@@ -24,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "tcop/utility.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -46,8 +45,6 @@ struct AlexUniqueBuild
 };
 
 #define DEAD_BIT				UINT64CONST(1)
-
-static ProcessUtility_hook_type previous_process_utility = NULL;
 
 AlexUniqueBuild *
 alex_unique_build_begin(Relation heap, Relation index, Size memory)
@@ -154,35 +151,13 @@ alex_unique_build_finish(AlexUniqueBuild *build)
  * Warns when CREATE UNIQUE INDEX has made an alex index.  Not in ambuild,
  * which cannot tell that from REINDEX in all its forms.
  */
-static void
-process_utility(PlannedStmt *statement, const char *query,
-				bool read_only_tree, ProcessUtilityContext context,
-				ParamListInfo parameters, QueryEnvironment *environment,
-				DestReceiver *destination, QueryCompletion *completion)
+void
+alex_unique_warn(const IndexStmt *create)
 {
-	IndexStmt  *create = (IndexStmt *) statement->utilityStmt;
-
-	if (previous_process_utility)
-		previous_process_utility(statement, query, read_only_tree, context,
-								 parameters, environment, destination,
-								 completion);
-	else
-		standard_ProcessUtility(statement, query, read_only_tree, context,
-								parameters, environment, destination,
-								completion);
-
-	if (IsA(create, IndexStmt) && create->unique &&
-		strcmp(create->accessMethod, "alex") == 0)
+	if (create->unique && strcmp(create->accessMethod, "alex") == 0)
 		ereport(WARNING,
 				(errmsg("INSERT ... ON CONFLICT fails on table \"%s\" as long as it has a unique index with access method \"alex\"",
 						create->relation->relname),
 				 errdetail("PostgreSQL supports ON CONFLICT, PRIMARY KEY, UNIQUE constraints and REFERENCES with unique indexes of access method \"btree\" only."),
 				 errhint("Where one of these is needed, create a btree index instead, or use an exclusion constraint or MERGE.")));
-}
-
-void
-alex_unique_install_warning(void)
-{
-	previous_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
 }
