@@ -40,6 +40,7 @@ double		alex_bloom_bits = 11.0;
 int			alex_batch_size = 1024 * 1024;
 int			alex_batch_memory = 64 * 1024;
 int			alex_direct_seal_threshold = 100000;
+int			alex_hint_memory = 4 * 1024;
 
 static bool preloaded = false;
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -57,6 +58,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(alex_verified_shmem_size());
 	RequestAddinShmemSpace(alex_unique_shmem_size());
 	RequestAddinShmemSpace(alex_claims_shmem_size());
+	RequestAddinShmemSpace(alex_hints_shmem_size());
 }
 
 static void
@@ -72,6 +74,7 @@ start_shared_memory(void)
 	alex_verified_shmem_init();
 	alex_unique_shmem_init();
 	alex_claims_shmem_init();
+	alex_hints_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -170,6 +173,13 @@ define_settings(void)
 							&alex_max_memtables, 1024,
 							8, 100000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.hint_memory",
+							"Shared memory for hints on entries of runs whose rows are dead.",
+							NULL,
+							&alex_hint_memory, 4 * 1024,
+							64, 1024 * 1024,
+							PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 
 	DefineCustomRealVariable("alexam.bloom_bits",
 							 "Bits per key of the Bloom filters of new runs.",

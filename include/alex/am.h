@@ -41,6 +41,7 @@ extern double alex_bloom_bits;
 extern int	alex_batch_size;
 extern int	alex_batch_memory;	/* kB */
 extern int	alex_direct_seal_threshold;
+extern int	alex_hint_memory;	/* kB */
 
 /* Raises an error with a hint unless the library is preloaded. */
 extern void alex_require_preload(void);

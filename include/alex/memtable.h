@@ -27,6 +27,8 @@ typedef struct AlexMemtableGeneration
 	uint64		generation;		/* 0: none */
 	AlexLogPosition applied;
 	AlexTree	trees[ALEX_PARTS];
+	uint64		hinted[ALEX_PARTS]; /* entries not in the trees, but live in
+									 * the log, as scans found them dead */
 } AlexMemtableGeneration;
 
 #define ALEX_ACTIVE				0
@@ -42,9 +44,12 @@ typedef enum AlexMemtableState
 /* What "content" reads while the memtable cannot be trusted. */
 #define ALEX_CONTENT_UNREADY	PG_UINT64_MAX
 
+/* The bit of a run in "hinted_runs". */
+#define ALEX_HINTED_RUN(run)	(UINT64CONST(1) << ((run) % 64))
+
 /*
- * One index's place in the registry, in shared memory.  The three atomics
- * are written under the lock and may be read without it, see
+ * One index's place in the registry, in shared memory.  The first three
+ * atomics are written under the lock and may be read without it, see
  * alex_view_take.
  */
 typedef struct AlexMemtable
@@ -52,6 +57,7 @@ typedef struct AlexMemtable
 	pg_atomic_uint64 tenure;	/* number of this occupancy, never reused */
 	pg_atomic_uint64 manifest_version;
 	pg_atomic_uint64 content;	/* entries of both generations */
+	pg_atomic_uint64 hinted_runs;	/* whose entries may have hints */
 	pg_atomic_uint64 last_used; /* for eviction */
 	LWLock		lock;
 	/* the rest is protected by the lock */
@@ -176,6 +182,16 @@ extern void alex_view_release(AlexView *view);
 extern bool alex_view_renew(AlexLocal *local, AlexView *view);
 
 /*
+ * When entries were read from the memtable: what is known of them holds for
+ * their equals in the memtable until one of these changes.
+ */
+typedef struct AlexMoment
+{
+	uint64		tenure;			/* 0: they were not read from there */
+	uint64		dead_epoch;
+} AlexMoment;
+
+/*
  * Reads up to max entries of one part of one generation of the view, in the
  * direction asked for, after (or from) position "from".  Fewer than max mean
  * the end.  Returns -1 when the generation has been sealed since: its entries
@@ -184,7 +200,15 @@ extern bool alex_view_renew(AlexLocal *local, AlexView *view);
 extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 						   uint64 generation, AlexPart part, AlexEntry from,
 						   bool inclusive, bool forward,
-						   AlexEntry *out, int max);
+						   AlexEntry *out, int max, AlexMoment *moment);
+
+/* Runs (see ALEX_HINTED_RUN) of whose entries some may be hinted as dead. */
+static inline uint64
+alex_local_hinted_runs(const AlexLocal *local)
+{
+	return local->memtable == NULL ? 0 :
+		pg_atomic_read_u64(&local->memtable->hinted_runs);
+}
 
 /* append.c */
 
@@ -240,6 +264,43 @@ extern bool alex_memtable_load(AlexLocal *local, Relation index);
  */
 extern void alex_memtable_verify(AlexMemtable *memtable, uint64 tenure,
 								 Relation index);
+
+/*
+ * ---------------------------------------------------------------------
+ * hints.c: entries that scans found dead to all
+ * ---------------------------------------------------------------------
+ *
+ * For scans whose tuples' horizon is that of this server: not in recovery,
+ * nor in transactions that began in it.
+ */
+extern Size alex_hints_shmem_size(void);
+extern void alex_hints_shmem_init(void);
+
+/* Notes that entries of a run are dead, by slots of a leaf page, ascending. */
+extern void alex_hints_set(Relation index, AlexLocal *local, uint64 run,
+						   uint64 stamp, const uint16 *slots, int nslots);
+
+/*
+ * Which of the slots [first, first + count), at most ALEX_LEAF_BLOCK, are
+ * noted as dead, in hinted[2]; false if none are.
+ */
+extern bool alex_hints_get(Relation index, uint64 stamp, int first, int count,
+						   uint64 *hinted);
+
+/* The first slot in [from, end) that is not noted as dead, or end. */
+extern int	alex_hints_skip_forward(Relation index, uint64 stamp, int from,
+									int end);
+
+/* Likewise backward: the end of the slots before "from" up to such a one. */
+extern int	alex_hints_skip_backward(Relation index, uint64 stamp, int from);
+
+/*
+ * Takes entries that were found dead out of the memtable, unless they may
+ * have been removed since "moment" and others like them inserted.
+ */
+extern void alex_hints_delete(AlexLocal *local, uint64 generation,
+							  AlexPart part, const AlexMoment *moment,
+							  const AlexEntry *entries, int nentries);
 
 /* private_log.c */
 

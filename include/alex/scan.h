@@ -77,6 +77,11 @@ typedef struct AlexCursor
 	/* the batch: current entry, and how many come after it */
 	int			at;
 	int			left;
+	int			first_slot;		/* of a run: slot of keys[0] on the leaf page */
+	bool		has_gaps;		/* entries were left out: see slots[] */
+	bool		has_killed;		/* any bit is set in killed[] */
+	uint64		killed[ALEX_LEAF_BLOCK / 64];	/* entries found dead */
+	AlexMoment	moment;			/* of the memtable: when it was read */
 
 	/* the leaf page in hand, of a run */
 	AlexPageReference leaf;
@@ -87,6 +92,7 @@ typedef struct AlexCursor
 
 	uint64		keys[ALEX_LEAF_BLOCK];
 	uint64		tids[ALEX_LEAF_BLOCK];
+	uint8		slots[ALEX_LEAF_BLOCK]; /* behind first_slot, if has_gaps */
 } AlexCursor;
 
 /* A run that the scan may read; opened when first needed. */
@@ -165,6 +171,8 @@ typedef struct AlexScan
 	bool		is_reader;		/* ... of the memtable: because we entered */
 	bool		has_entries;	/* there may be something to let go of */
 	bool		snapshot_is_mvcc;
+	bool		has_killed;		/* some cursor has */
+	uint64		hinted_runs;	/* see ALEX_HINTED_RUN */
 
 	/* what is wanted */
 	bool		keys_are_ready;
@@ -251,6 +259,11 @@ alex_scan_test_snapshot(AlexScan *state)
 	if (unlikely(OldSnapshotThresholdActive()))
 		alex_scan_test_snapshot_slow(state);
 }
+
+/* The tuple of the scan's current entry is dead to all. */
+extern void alex_cursor_kill(AlexScan *state);
+/* Makes that known to others; before the batch in hand is let go. */
+extern void alex_cursor_apply_killed(AlexScan *state, AlexCursor *cursor);
 
 /* Moves to the cursor's next entry; false when there is none. */
 static inline bool

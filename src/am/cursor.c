@@ -39,6 +39,7 @@ alex_cursor_create(AlexScan *state)
 void
 alex_cursor_start(AlexCursor *cursor, AlexEntry bound, int batch_size)
 {
+	Assert(!cursor->has_killed);
 	cursor->bound = bound;
 	cursor->opened = false;
 	cursor->finished = false;
@@ -146,16 +147,44 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 	return true;
 }
 
+/* May some of the run's entries be hinted as dead? */
+static inline bool
+has_hints(AlexScan *state, AlexCursor *cursor)
+{
+	return unlikely(state->hinted_runs != 0) &&
+		(state->hinted_runs & ALEX_HINTED_RUN(cursor->run->run->id)) != 0;
+}
+
 /*
- * Unpacks the keys of the next entries of a run and returns their number;
- * *first_slot is where they are on the leaf page.  Sets finished when there
- * are none.
+ * Goes to the next entry of the leaf page that is not hinted as dead: long
+ * stretches of such entries cost next to nothing.  False when there is none.
+ */
+static pg_noinline bool
+skip_hinted(AlexScan *state, AlexCursor *cursor)
+{
+	uint64		stamp = alex_page_header(cursor->leaf.page)->stamp;
+
+	if (state->forward)
+	{
+		cursor->leaf_edge = alex_hints_skip_forward(state->index, stamp,
+													cursor->leaf_edge,
+													cursor->leaf_entries);
+		return cursor->leaf_edge < cursor->leaf_entries;
+	}
+	cursor->leaf_edge = alex_hints_skip_backward(state->index, stamp,
+												 cursor->leaf_edge);
+	return cursor->leaf_edge > 0;
+}
+
+/*
+ * Unpacks the keys of the next entries of a run and returns their number.
+ * Sets finished when there are none.
  *
  * The caller has come back for the entry after the last one that we gave it,
  * so nothing in hand needs VACUUM to wait; what is read from here on does.
  */
 static int
-load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
+load_from_run(AlexScan *state, AlexCursor *cursor)
 {
 	int			first;
 	int			count;
@@ -168,11 +197,15 @@ load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
 	}
 	if (!cursor->opened)
 		open_run(state, cursor);
-	if (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) &&
-		!next_leaf(state, cursor))
+	while (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) ||
+		   (has_hints(state, cursor) && !skip_hinted(state, cursor)))
 	{
-		cursor->finished = true;
-		return 0;
+		CHECK_FOR_INTERRUPTS();
+		if (!next_leaf(state, cursor))
+		{
+			cursor->finished = true;
+			return 0;
+		}
 	}
 
 	if (state->forward)
@@ -188,7 +221,8 @@ load_from_run(AlexScan *state, AlexCursor *cursor, int *first_slot)
 		cursor->leaf_edge = first;
 	}
 	alex_leaf_unpack(cursor->leaf.page, first, count, cursor->keys, NULL);
-	*first_slot = first;
+	cursor->first_slot = first;
+	cursor->has_gaps = false;
 	return count;
 }
 
@@ -210,7 +244,7 @@ load_from_memtable(AlexScan *state, AlexCursor *cursor)
 	count = alex_view_read(state->local, state->index, &state->view,
 						   cursor->generation, state->part, cursor->bound,
 						   state->forward, state->forward,
-						   entries, cursor->batch_size);
+						   entries, cursor->batch_size, &cursor->moment);
 	if (count < 0)
 	{
 		cursor->sealed = true;
@@ -257,21 +291,77 @@ count_keys(const uint64 *keys, int count, uint64 key, bool inclusive)
 	return low;
 }
 
-/* Closes the gaps that dead entries leave in [begin, *end) of the batch. */
+/*
+ * Closes the gaps that dead entries leave in [begin, *end) of the batch, and
+ * those that are hinted as dead.
+ */
 static void
-drop_dead(AlexCursor *cursor, int first_slot, int begin, int *end)
+drop_dead(AlexScan *state, AlexCursor *cursor, int begin, int *end)
 {
+	const char *page = cursor->leaf.page;
+	bool		any_dead = alex_leaf_dead_count(page) > 0;
+	uint64		hinted[ALEX_LEAF_BLOCK / 64] = {0};
+	bool		any_hinted = has_hints(state, cursor) &&
+		alex_hints_get(state->index, alex_page_header(page)->stamp,
+					   cursor->first_slot, *end, hinted);
 	int			live = begin;
 
+	if (!any_dead && !any_hinted)
+		return;
 	for (int i = begin; i < *end; i++)
 	{
-		if (alex_leaf_is_dead(cursor->leaf.page, first_slot + i))
+		if ((hinted[i / 64] >> (i % 64) & 1) != 0 ||
+			(any_dead && alex_leaf_is_dead(page, cursor->first_slot + i)))
 			continue;
 		cursor->keys[live] = cursor->keys[i];
 		cursor->tids[live] = cursor->tids[i];
+		cursor->slots[live] = i;
 		live++;
 	}
+	cursor->has_gaps = true;
 	*end = live;
+}
+
+/*
+ * Called when the executor has come back for the entry after the current one.
+ */
+void
+alex_cursor_kill(AlexScan *state)
+{
+	AlexCursor *cursor = state->source;
+
+	Assert(cursor->keys[cursor->at] == state->current.key &&
+		   cursor->tids[cursor->at] == state->current.tid);
+	cursor->killed[cursor->at / 64] |= UINT64CONST(1) << (cursor->at % 64);
+	cursor->has_killed = true;
+	state->has_killed = true;
+}
+
+void
+alex_cursor_apply_killed(AlexScan *state, AlexCursor *cursor)
+{
+	uint16		slots[ALEX_LEAF_BLOCK];
+	AlexEntry	entries[ALEX_LEAF_BLOCK];
+	int			n = 0;
+
+	for (int i = 0; i < ALEX_LEAF_BLOCK; i++)
+	{
+		if ((cursor->killed[i / 64] >> (i % 64) & 1) == 0)
+			continue;
+		slots[n] = cursor->first_slot + (cursor->has_gaps ? cursor->slots[i] : i);
+		entries[n].key = cursor->keys[i];
+		entries[n].tid = cursor->tids[i];
+		n++;
+	}
+	memset(cursor->killed, 0, sizeof(cursor->killed));
+	cursor->has_killed = false;
+
+	if (cursor->run != NULL)
+		alex_hints_set(state->index, state->local, cursor->run->run->id,
+					   alex_page_header(cursor->leaf.page)->stamp, slots, n);
+	else
+		alex_hints_delete(state->local, cursor->generation, state->part,
+						  &cursor->moment, entries, n);
 }
 
 /*
@@ -281,14 +371,16 @@ drop_dead(AlexCursor *cursor, int first_slot, int begin, int *end)
 bool
 alex_cursor_fill(AlexScan *state, AlexCursor *cursor)
 {
+	if (unlikely(cursor->has_killed))
+		alex_cursor_apply_killed(state, cursor);
+
 	while (!cursor->finished)
 	{
-		int			first_slot = 0;
 		int			begin = 0;
 		int			end;
 
 		if (cursor->run != NULL)
-			end = load_from_run(state, cursor, &first_slot);
+			end = load_from_run(state, cursor);
 		else
 			end = load_from_memtable(state, cursor);
 		if (end == 0)
@@ -310,10 +402,11 @@ alex_cursor_fill(AlexScan *state, AlexCursor *cursor)
 		/* TIDs are elsewhere on the page: read those that are wanted */
 		if (cursor->run != NULL && begin < end)
 		{
-			alex_leaf_unpack(cursor->leaf.page, first_slot + begin,
+			alex_leaf_unpack(cursor->leaf.page, cursor->first_slot + begin,
 							 end - begin, NULL, cursor->tids + begin);
-			if (alex_leaf_dead_count(cursor->leaf.page) > 0)
-				drop_dead(cursor, first_slot, begin, &end);
+			if (alex_leaf_dead_count(cursor->leaf.page) > 0 ||
+				has_hints(state, cursor))
+				drop_dead(state, cursor, begin, &end);
 		}
 
 		if (begin < end)

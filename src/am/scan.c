@@ -82,6 +82,38 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 	return scan;
 }
 
+/* Cursors are about to be started anew, or let go. */
+static pg_noinline void
+apply_killed(AlexScan *state)
+{
+	for (int i = 0; i < state->nruns; i++)
+	{
+		AlexCursor *cursor = state->runs[i].cursor;
+
+		if (cursor != NULL && cursor->has_killed)
+			alex_cursor_apply_killed(state, cursor);
+	}
+	for (AlexSealedGeneration *sealed = state->sealed; sealed != NULL;
+		 sealed = sealed->next)
+	{
+		for (int i = 0; i < sealed->nruns; i++)
+		{
+			AlexCursor *cursor = sealed->runs[i].cursor;
+
+			if (cursor != NULL && cursor->has_killed)
+				alex_cursor_apply_killed(state, cursor);
+		}
+	}
+	for (int i = 0; i < lengthof(state->memtable_cursors); i++)
+	{
+		AlexCursor *cursor = state->memtable_cursors[i];
+
+		if (cursor != NULL && cursor->has_killed)
+			alex_cursor_apply_killed(state, cursor);
+	}
+	state->has_killed = false;
+}
+
 /* Lets go of leaf pages, and of the memtable entries in hand. */
 static void
 release_entries(AlexScan *state)
@@ -89,6 +121,8 @@ release_entries(AlexScan *state)
 	if (!state->has_entries)
 		return;
 	state->has_entries = false;
+	if (unlikely(state->has_killed))
+		apply_killed(state);
 	for (int i = 0; i < state->nruns; i++)
 	{
 		if (state->runs[i].cursor != NULL)
@@ -188,6 +222,14 @@ list_runs(AlexScan *state)
 	}
 }
 
+/* Which runs have hints that the scan may heed? */
+static inline void
+note_hints(AlexScan *state)
+{
+	state->hinted_runs = state->scan->ignore_killed_tuples ?
+		alex_local_hinted_runs(state->local) : 0;
+}
+
 /*
  * Takes a fresh view.  Runs stay open as long as the manifest is the same;
  * this is the hot path of a nested loop's inner scan.
@@ -199,10 +241,14 @@ alex_scan_take_view(AlexScan *state)
 	AlexView	view = {0};
 
 	if (likely(alex_view_renew(state->local, &state->view)))
+	{
+		note_hints(state);
 		return;
+	}
 
 	/* The new one first: then a freed manifest's address cannot come back. */
 	alex_view_take(state->local, state->index, &view);
+	note_hints(state);
 	if (old != NULL)
 		alex_view_release(&state->view);
 	state->view = view;
@@ -300,6 +346,8 @@ start_interval(AlexScan *state, int number, int batch_size)
 {
 	AlexEntry	bound;
 
+	if (unlikely(state->has_killed))
+		apply_killed(state);
 	pgstat_count_index_scan(state->index);
 	load_interval(state, number);
 	bound.key = state->forward ? state->low : state->high;
@@ -337,6 +385,8 @@ continue_scan(AlexScan *state, bool forward)
 {
 	AlexEntry	bound = state->current;
 
+	if (unlikely(state->has_killed))
+		apply_killed(state);
 	state->forward = forward;
 	if (forward)
 		bound.tid++;
@@ -375,6 +425,8 @@ memtable_entry_is_visible(AlexScan *state)
 									scan->xs_snapshot, state->heap_slot,
 									&call_again, &all_dead);
 	ExecClearTuple(state->heap_slot);
+	if (all_dead && !scan->xactStartedInRecovery)
+		alex_cursor_kill(state);
 	return found;
 }
 
@@ -473,6 +525,10 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 	bool		forward = ScanDirectionIsForward(direction);
 
 	scan->xs_recheck = false;	/* lanes are exact */
+
+	/* never set in transactions that began in recovery */
+	if (unlikely(scan->kill_prior_tuple) && state->place == ALEX_SCAN_INSIDE)
+		alex_cursor_kill(state);
 
 	if (state->place == ALEX_SCAN_OUTSIDE)
 	{

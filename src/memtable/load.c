@@ -48,6 +48,7 @@ reset_generation(AlexMemtableGeneration *generation, uint64 number)
 	}
 	generation->generation = number;
 	memset(&generation->applied, 0, sizeof(AlexLogPosition));
+	memset(generation->hinted, 0, sizeof(generation->hinted));
 }
 
 /*
@@ -456,6 +457,7 @@ alex_memtable_frozen(Relation index, const AlexManifest *manifest,
 			alex_tree_init(&active->trees[part]);
 		active->generation = manifest->active.generation;
 		memset(&active->applied, 0, sizeof(AlexLogPosition));
+		memset(active->hinted, 0, sizeof(active->hinted));
 	}
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	alex_memtable_publish(memtable);
@@ -484,11 +486,17 @@ void
 alex_memtable_changed(Relation index, const AlexManifest *manifest)
 {
 	AlexMemtable *memtable = alex_registry_lock(index);
+	uint64		listed = 0;
 
 	if (memtable == NULL)
 		return;
 	if (follows_manifest(memtable, manifest))
 		memtable->dead_epoch = manifest->dead_epoch;
+
+	/* forget the hints of runs that are gone */
+	for (int i = 0; i < manifest->nruns; i++)
+		listed |= ALEX_HINTED_RUN(manifest->runs[i].id);
+	pg_atomic_fetch_and_u64(&memtable->hinted_runs, listed);
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	LWLockRelease(&memtable->lock);
 }
@@ -514,13 +522,14 @@ alex_memtable_delete(Relation index, uint64 generation,
 				continue;
 			for (int n = 0; n < nentries; n++)
 			{
+				int			part = ALEX_LOG_PART(&entries[n]);
 				AlexEntry	entry;
 
 				entry.key = entries[n].key;
 				entry.tid = ALEX_LOG_TID(&entries[n]);
-				alex_tree_delete(alex_arena_chunks(),
-								 &held->trees[ALEX_LOG_PART(&entries[n])],
-								 entry);
+				if (!alex_tree_delete(alex_arena_chunks(), &held->trees[part],
+									  entry) && held->hinted[part] > 0)
+					held->hinted[part]--;
 			}
 		}
 		alex_memtable_publish(memtable);

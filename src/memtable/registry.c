@@ -68,6 +68,7 @@ init_place(AlexMemtable *memtable, int tranche)
 	pg_atomic_init_u64(&memtable->tenure, 0);
 	pg_atomic_init_u64(&memtable->manifest_version, 0);
 	pg_atomic_init_u64(&memtable->content, ALEX_CONTENT_UNREADY);
+	pg_atomic_init_u64(&memtable->hinted_runs, 0);
 	pg_atomic_init_u64(&memtable->last_used, 0);
 	LWLockInitialize(&memtable->lock, tranche);
 	ConditionVariableInit(&memtable->loaded);
@@ -137,6 +138,7 @@ alex_memtable_unload(AlexMemtable *memtable)
 		}
 		generation->generation = 0;
 		memset(&generation->applied, 0, sizeof(AlexLogPosition));
+		memset(generation->hinted, 0, sizeof(generation->hinted));
 	}
 }
 
@@ -176,6 +178,7 @@ occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 	memtable->dead_epoch = 0;
 	memtable->in_recovery = false;
 	memtable->no_room = false;
+	pg_atomic_write_u64(&memtable->hinted_runs, 0);
 	pg_atomic_write_u64(&memtable->tenure,
 						pg_atomic_fetch_add_u64(&registry->next_tenure, 1));
 }

@@ -393,7 +393,7 @@ alex_view_release(AlexView *view)
 static int
 read_shared(AlexLocal *local, uint64 generation, AlexPart part,
 			AlexEntry from, bool inclusive, bool forward,
-			AlexEntry *out, int max)
+			AlexEntry *out, int max, AlexMoment *moment)
 {
 	AlexMemtable *memtable = local->memtable;
 	int			result = -2;
@@ -406,6 +406,8 @@ read_shared(AlexLocal *local, uint64 generation, AlexPart part,
 		memtable->state == ALEX_MEMTABLE_READY)
 	{
 		result = -1;
+		moment->tenure = local->tenure;
+		moment->dead_epoch = memtable->dead_epoch;
 		for (int i = 0; i < lengthof(memtable->generations); i++)
 		{
 			if (memtable->generations[i].generation == generation)
@@ -422,7 +424,8 @@ read_shared(AlexLocal *local, uint64 generation, AlexPart part,
 int
 alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 			   uint64 generation, AlexPart part, AlexEntry from,
-			   bool inclusive, bool forward, AlexEntry *out, int max)
+			   bool inclusive, bool forward, AlexEntry *out, int max,
+			   AlexMoment *moment)
 {
 	AlexManifest *manifest;
 	AlexPrivateLog *log;
@@ -430,7 +433,8 @@ alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 	for (int attempt = 0; view->private_log == NULL && attempt < 4; attempt++)
 	{
 		int			result = read_shared(local, generation, part, from,
-										 inclusive, forward, out, max);
+										 inclusive, forward, out, max,
+										 moment);
 
 		if (result >= -1)
 			return result;
@@ -444,6 +448,7 @@ alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 			break;
 	}
 
+	moment->tenure = 0;
 	if (view->private_log == NULL)
 	{
 		manifest = alex_manifest_read(index);
