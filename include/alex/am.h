@@ -279,6 +279,34 @@ extern void alex_pending_forget(Relation index);
  */
 extern void alex_seal(Relation index, uint64 minimum);
 
+/*
+ * drop_dead.c: leaving out dead entries when runs are written.
+ *
+ * "generation" is the sealed one, or 0 when runs are merged.  The entries of
+ * a run are added in order, between "start" and "flush"; dead ones do not come
+ * to the writer.  "end" returns how many were left out, and sets *conflict to
+ * what the record that lists the runs must carry.
+ */
+typedef struct AlexDropper AlexDropper;
+
+extern AlexDropper *alex_dropper_begin(Relation index, uint64 generation,
+									   uint64 expected);
+extern void alex_dropper_start(AlexDropper *dropper, AlexRunWriter *writer,
+							   AlexPart part);
+extern void alex_dropper_add(AlexDropper *dropper, uint64 key, uint64 tid,
+							 bool hinted);
+extern void alex_dropper_flush(AlexDropper *dropper);
+extern uint64 alex_dropper_end(AlexDropper *dropper,
+							   FullTransactionId *conflict);
+
+/*
+ * Moves to the front of the live runs of one part a run and older ones that
+ * hold earlier versions of the same rows, and returns their number; 0 if
+ * there are none.  Changes the order of the others.
+ */
+extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
+								const AlexRun **runs, int nruns);
+
 /* Should a new run of that many entries have a Bloom filter? */
 extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
 									 AlexPart part, uint64 entries);

@@ -302,6 +302,17 @@ extern void alex_hints_delete(AlexLocal *local, uint64 generation,
 							  AlexPart part, const AlexMoment *moment,
 							  const AlexEntry *entries, int nentries);
 
+/*
+ * Sets "flag" for those of a frozen generation's sorted entries that scans
+ * found dead, as far as the memtable knows.
+ */
+extern void alex_hints_find(Relation index, uint64 generation, AlexPart part,
+							const AlexEntry *entries, Size nentries,
+							uint8 *flags, uint8 flag);
+
+/* The runs (see ALEX_HINTED_RUN) of an index that may have hints. */
+extern uint64 alex_hints_runs(Relation index);
+
 /* private_log.c */
 
 /*

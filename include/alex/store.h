@@ -216,8 +216,10 @@ extern void alex_manifest_delete(AlexManifestChange *change, int which);
 /*
  * Writes and logs the edited manifest, in a critical section of its own, and
  * calls "publish" (may be NULL) inside it, after the record is inserted and
- * before any lock is released.  conflict is for ALEX_MANIFEST_REMOVE: the
- * newest safexid of the runs that go.  "also" is one further buffer (or
+ * before any lock is released.  conflict, if valid, is what redo resolves
+ * conflicts with: for ALEX_MANIFEST_REMOVE the newest safexid of the runs that
+ * go, for new runs the newest transaction that made an entry dead which was
+ * left out.  "also" is one further buffer (or
  * InvalidBuffer) that the caller holds exclusively locked; change_also is
  * called on its page in the critical section, and its image is logged with
  * the record (the tail that a freeze closes).  Locks stay held.

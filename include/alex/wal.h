@@ -72,7 +72,7 @@ typedef struct xl_alex_run_pages
  */
 typedef struct xl_alex_manifest
 {
-	FullTransactionId conflict; /* REMOVE: snapshots that must be gone */
+	FullTransactionId conflict; /* snapshots that must be gone, if valid */
 	RelFileNode node;
 	uint16		operation;		/* AlexManifestOperation */
 	uint16		nruns;

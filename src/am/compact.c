@@ -62,12 +62,18 @@ typedef struct AlexRunStream
 	int			count;
 	uint64		keys[ALEX_LEAF_BLOCK];
 	uint64		tids[ALEX_LEAF_BLOCK];
+	bool		may_be_hinted;	/* scans found entries of the run dead */
+	bool		hinted[ALEX_LEAF_BLOCK];	/* unless any_hinted is not set */
+	bool		any_hinted;
 } AlexRunStream;
 
 static void
 open_stream(AlexRunStream *stream, AlexReader *reader, const AlexRun *run)
 {
 	memset(stream, 0, offsetof(AlexRunStream, keys));
+	stream->may_be_hinted = (alex_hints_runs(reader->index) &
+							 ALEX_HINTED_RUN(run->id)) != 0;
+	stream->any_hinted = false;
 	stream->page.buffer = InvalidBuffer;
 	alex_run_open(&stream->reader, reader, run);
 }
@@ -108,6 +114,7 @@ fill_stream(AlexRunStream *stream)
 	{
 		int			n;
 		int			first = stream->next_slot;
+		uint64		hinted[ALEX_LEAF_BLOCK / 64];
 
 		if (first == stream->slots)
 		{
@@ -120,7 +127,12 @@ fill_stream(AlexRunStream *stream)
 		alex_leaf_unpack(stream->page.page, first, n, stream->keys,
 						 stream->tids);
 		stream->next_slot += n;
-		if (alex_leaf_dead_count(stream->page.page) == 0)
+		stream->any_hinted = stream->may_be_hinted &&
+			alex_hints_get(stream->reader.reader->index,
+						   alex_page_header(stream->page.page)->stamp,
+						   first, n, hinted);
+		if (alex_leaf_dead_count(stream->page.page) == 0 &&
+			!stream->any_hinted)
 		{
 			stream->count = n;
 			break;
@@ -131,6 +143,8 @@ fill_stream(AlexRunStream *stream)
 				continue;
 			stream->keys[stream->count] = stream->keys[i];
 			stream->tids[stream->count] = stream->tids[i];
+			stream->hinted[stream->count] = stream->any_hinted &&
+				(hinted[i / 64] >> (i % 64) & 1) != 0;
 			stream->count++;
 		}
 	}
@@ -154,10 +168,10 @@ compare_streams(Datum a, Datum b, void *context)
 						 s2->keys[s2->position], s2->tids[s2->position]);
 }
 
-/* Writes the live entries of overlapping runs in order. */
+/* Passes the live entries of overlapping runs to the dropper in order. */
 static void
 merge_runs(AlexReader *reader, const AlexRun **runs, int nruns,
-		   AlexRunWriter *writer)
+		   AlexDropper *dropper)
 {
 	AlexRunStream *streams = palloc(sizeof(AlexRunStream) * nruns);
 	binaryheap *heap = binaryheap_allocate(nruns, compare_streams, NULL);
@@ -179,7 +193,9 @@ merge_runs(AlexReader *reader, const AlexRun **runs, int nruns,
 		uint64		tid = stream->tids[stream->position];
 
 		if (first || alex_compare(last.key, last.tid, key, tid) != 0)
-			alex_run_writer_add(writer, key, tid);
+			alex_dropper_add(dropper, key, tid,
+							 stream->any_hinted &&
+							 stream->hinted[stream->position]);
 		else
 			alex_duplicates_dropped++;
 		last.key = key;
@@ -194,6 +210,7 @@ merge_runs(AlexReader *reader, const AlexRun **runs, int nruns,
 
 	for (int i = 0; i < nruns; i++)
 		close_stream(&streams[i]);
+	alex_dropper_flush(dropper);
 	binaryheap_free(heap);
 	pfree(streams);
 }
@@ -212,7 +229,8 @@ worth_adopting(const AlexRun *run, bool all)
  */
 static void
 concatenate_runs(AlexReader *reader, const AlexRun **runs, int nruns,
-				 bool all, AlexRunWriter *writer, bool *moved)
+				 bool all, AlexRunWriter *writer, AlexDropper *dropper,
+				 bool *moved)
 {
 	for (int i = 0; i < nruns; i++)
 	{
@@ -233,7 +251,7 @@ concatenate_runs(AlexReader *reader, const AlexRun **runs, int nruns,
 			moved[i] = true;
 		}
 		else
-			merge_runs(reader, &runs[i], 1, writer);
+			merge_runs(reader, &runs[i], 1, dropper);
 	}
 }
 
@@ -273,10 +291,11 @@ size_class(const AlexRun *run)
  * number; 0 when none are.
  */
 static int
-choose_due(const AlexManifest *manifest, AlexPart part, bool all,
-		   const AlexRun **chosen)
+choose_due(Relation index, const AlexManifest *manifest, AlexPart part,
+		   bool all, const AlexRun **chosen)
 {
 	int			nlive = 0;
+	int			nchurned;
 	uint64		dead = 0;
 
 	for (int i = 0; i < manifest->nruns; i++)
@@ -301,6 +320,10 @@ choose_due(const AlexManifest *manifest, AlexPart part, bool all,
 			return 1;
 		}
 	}
+
+	nchurned = alex_choose_churned(index, manifest, chosen, nlive);
+	if (nchurned > 0)
+		return nchurned;
 
 	/* the smallest size class that is full */
 	qsort(chosen, nlive, sizeof(AlexRun *), compare_by_size);
@@ -379,7 +402,7 @@ set_safexid(Relation index)
 /* Puts the new run in place of the old ones. */
 static void
 install(Relation index, const AlexRun **runs, const bool *moved, int nruns,
-		const AlexRun *new_run)
+		const AlexRun *new_run, FullTransactionId conflict)
 {
 	AlexManifestChange change;
 
@@ -396,9 +419,8 @@ install(Relation index, const AlexRun **runs, const bool *moved, int nruns,
 	}
 	if (new_run->entries > 0)
 		alex_manifest_add(&change, new_run);
-	alex_manifest_change_commit(&change, ALEX_MANIFEST_COMPACT,
-								InvalidFullTransactionId, InvalidBuffer,
-								NULL, publish_change, NULL);
+	alex_manifest_change_commit(&change, ALEX_MANIFEST_COMPACT, conflict,
+								InvalidBuffer, NULL, publish_change, NULL);
 	alex_manifest_change_end(&change);
 
 	ALEX_FAILPOINT("compact-before-safexid");
@@ -412,6 +434,8 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 {
 	AlexReader *reader;
 	AlexRunWriter *writer;
+	AlexDropper *dropper;
+	FullTransactionId conflict;
 	AlexRun		new_run = {0};
 	bool	   *moved = palloc0(sizeof(bool) * nruns);
 	bool		overlap = false;
@@ -432,10 +456,13 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	writer = alex_run_writer_begin(index, part, expected,
 								   alex_is_bloom_worthwhile(manifest, part,
 															expected));
+	dropper = alex_dropper_begin(index, 0, expected);
+	alex_dropper_start(dropper, writer, part);
 	if (overlap)
-		merge_runs(reader, runs, nruns, writer);
+		merge_runs(reader, runs, nruns, dropper);
 	else
-		concatenate_runs(reader, runs, nruns, all, writer, moved);
+		concatenate_runs(reader, runs, nruns, all, writer, dropper, moved);
+	(void) alex_dropper_end(dropper, &conflict);
 	alex_run_writer_finish(writer, &new_run);
 	alex_reader_close(reader);
 
@@ -445,7 +472,7 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 			new_run.dead += runs[i]->dead;
 
 	ALEX_FAILPOINT("compact-before-install");
-	install(index, runs, moved, nruns, &new_run);
+	install(index, runs, moved, nruns, &new_run, conflict);
 	ALEX_FAILPOINT("compact-after-install");
 
 	return before - new_run.entries;
@@ -467,7 +494,8 @@ alex_compact_runs(Relation index, bool all)
 			AlexManifest *manifest = alex_manifest_read(index);
 			const AlexRun **chosen = palloc(sizeof(AlexRun *) *
 											(manifest->nruns + 1));
-			int			n = choose_due(manifest, part, all, chosen);
+			int			n = choose_due(index, manifest, part, all,
+														chosen);
 
 			if (n == 0 || (!all && too_much_retired(manifest)))
 				break;

@@ -8,7 +8,8 @@
  * 1. Freeze: in one WAL record the active chain becomes the frozen one, its
  *	  tail is closed, and a new, empty generation begins.
  * 2. The frozen chain's entries, those marked dead left out, are sorted and
- *	  written as runs that nobody knows of yet.
+ *	  written as runs that nobody knows of yet; if many turn out to be dead to
+ *	  all, without these (drop_dead.c).
  * 3. Install: in one WAL record the runs enter the manifest and the frozen
  *	  chain leaves it.  Then the chain's pages are freed.
  *
@@ -124,11 +125,14 @@ alex_is_bloom_worthwhile(const AlexManifest *manifest, AlexPart part,
 	return false;
 }
 
-/* Writes sorted entries as a run, if there are any. */
+/*
+ * Writes sorted entries as a run, if there are any.  The dropper, if there is
+ * one, leaves out those that are dead.
+ */
 static void
 write_run(Relation index, const AlexManifest *manifest, uint64 generation,
-		  AlexPart part, const AlexEntry *entries, Size nentries,
-		  AlexRun *runs, int *nruns)
+		  AlexDropper *dropper, AlexPart part, const AlexEntry *entries,
+		  Size nentries, AlexRun *runs, int *nruns)
 {
 	AlexRunWriter *writer;
 	bool		bloom = alex_is_bloom_worthwhile(manifest, part, nentries);
@@ -137,9 +141,21 @@ write_run(Relation index, const AlexManifest *manifest, uint64 generation,
 		return;
 
 	writer = alex_run_writer_begin(index, part, nentries, bloom);
-	for (Size i = 0; i < nentries; i++)
-		alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+	if (dropper != NULL)
+	{
+		alex_dropper_start(dropper, writer, part);
+		for (Size i = 0; i < nentries; i++)
+			alex_dropper_add(dropper, entries[i].key, entries[i].tid, false);
+		alex_dropper_flush(dropper);
+	}
+	else
+	{
+		for (Size i = 0; i < nentries; i++)
+			alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+	}
 	alex_run_writer_finish(writer, &runs[*nruns]);
+	if (runs[*nruns].entries == 0)
+		return;
 	runs[*nruns].generation = generation;
 	(*nruns)++;
 }
@@ -191,7 +207,7 @@ find_cut(const AlexManifest *manifest, const AlexEntry *entries,
  */
 static int
 write_runs(Relation index, const AlexManifest *manifest, uint64 generation,
-		   AlexEntry *const entries[ALEX_PARTS],
+		   AlexDropper *dropper, AlexEntry *const entries[ALEX_PARTS],
 		   const Size nentries[ALEX_PARTS], AlexRun *runs)
 {
 	const AlexEntry *values = entries[ALEX_PART_VALUES];
@@ -199,11 +215,11 @@ write_runs(Relation index, const AlexManifest *manifest, uint64 generation,
 	Size		cut = find_cut(manifest, values, nvalues);
 	int			nruns = 0;
 
-	write_run(index, manifest, generation, ALEX_PART_VALUES, values, cut,
-			  runs, &nruns);
-	write_run(index, manifest, generation, ALEX_PART_VALUES, values + cut,
-			  nvalues - cut, runs, &nruns);
-	write_run(index, manifest, generation, ALEX_PART_NULLS,
+	write_run(index, manifest, generation, dropper, ALEX_PART_VALUES,
+			  values, cut, runs, &nruns);
+	write_run(index, manifest, generation, dropper, ALEX_PART_VALUES,
+			  values + cut, nvalues - cut, runs, &nruns);
+	write_run(index, manifest, generation, dropper, ALEX_PART_NULLS,
 			  entries[ALEX_PART_NULLS], nentries[ALEX_PART_NULLS],
 			  runs, &nruns);
 	return nruns;
@@ -211,7 +227,8 @@ write_runs(Relation index, const AlexManifest *manifest, uint64 generation,
 
 /* Enters the runs in the manifest in place of the frozen chain. */
 static void
-install(Relation index, uint64 generation, const AlexRun *runs, int nruns)
+install(Relation index, uint64 generation, const AlexRun *runs, int nruns,
+		FullTransactionId conflict)
 {
 	AlexManifestChange change;
 
@@ -226,9 +243,8 @@ install(Relation index, uint64 generation, const AlexRun *runs, int nruns)
 	memset(&change.manifest->frozen, 0, sizeof(AlexLogChain));
 	change.manifest->frozen.head = InvalidBlockNumber;
 	change.manifest->frozen.tail = InvalidBlockNumber;
-	alex_manifest_change_commit(&change, ALEX_MANIFEST_INSTALL,
-								InvalidFullTransactionId, InvalidBuffer,
-								NULL, publish_install, NULL);
+	alex_manifest_change_commit(&change, ALEX_MANIFEST_INSTALL, conflict,
+								InvalidBuffer, NULL, publish_install, NULL);
 	alex_manifest_change_end(&change);
 }
 
@@ -242,6 +258,8 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 	AlexRun		runs[MAX_SEALED_RUNS];
 	int			nruns;
 	uint64		generation = manifest->frozen.generation;
+	AlexDropper *dropper;
+	FullTransactionId conflict;
 	AlexPagePointer *pages;
 	int			npages;
 
@@ -255,11 +273,16 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 						   generation),
 				 errhint("Please REINDEX it.")));
 
-	nruns = write_runs(index, manifest, generation, entries, nentries, runs);
+	dropper = alex_dropper_begin(index, generation,
+								 Max(nentries[ALEX_PART_VALUES],
+									 nentries[ALEX_PART_NULLS]));
+	nruns = write_runs(index, manifest, generation, dropper, entries, nentries,
+					   runs);
+	(void) alex_dropper_end(dropper, &conflict);
 
 	ALEX_FAILPOINT("seal-before-install");
 	pages = alex_log_pages(index, &manifest->frozen, &npages);
-	install(index, generation, runs, nruns);
+	install(index, generation, runs, nruns, conflict);
 	ALEX_FAILPOINT("seal-after-install");
 	alex_space_free(index, pages, npages);
 }
@@ -318,7 +341,7 @@ direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
 	if (manifest->nruns >= MAX_LISTED_RUNS)
 		return false;
 
-	nruns = write_runs(index, manifest, 0, entries, nentries, runs);
+	nruns = write_runs(index, manifest, 0, NULL, entries, nentries, runs);
 	ALEX_FAILPOINT("direct-seal-before-install");
 
 	alex_manifest_change_begin(index, nruns, &change);

@@ -362,3 +362,81 @@ alex_hints_delete(AlexLocal *local, uint64 generation, AlexPart part,
 	}
 	LWLockRelease(&memtable->lock);
 }
+
+/* Reads on in a generation of the memtable; -1 if it is not there. */
+static int
+read_generation(Relation index, uint64 generation, AlexPart part,
+				AlexEntry from, AlexEntry *out, int max)
+{
+	AlexMemtable *memtable = alex_registry_lock(index);
+	int			result = -1;
+
+	if (memtable == NULL)
+		return -1;
+	if (memtable->state == ALEX_MEMTABLE_READY && !memtable->in_recovery)
+	{
+		for (int i = 0; i < lengthof(memtable->generations); i++)
+		{
+			AlexMemtableGeneration *held = &memtable->generations[i];
+
+			if (held->generation == generation && held->hinted[part] > 0)
+				result = alex_tree_scan(alex_arena_chunks(),
+										&held->trees[part], from, true, true,
+										out, max);
+		}
+	}
+	LWLockRelease(&memtable->lock);
+	return result;
+}
+
+void
+alex_hints_find(Relation index, uint64 generation, AlexPart part,
+				const AlexEntry *entries, Size nentries,
+				uint8 *flags, uint8 flag)
+{
+	AlexEntry	read[512];
+	Size		i = 0;
+
+	while (i < nentries)
+	{
+		int			n = read_generation(index, generation, part, entries[i],
+										read, lengthof(read));
+
+		if (n < 0)
+			return;
+
+		/* what the memtable lacks in front of an entry that it has is dead */
+		for (int r = 0; r < n && i < nentries; r++)
+		{
+			int			order = -1;
+
+			for (; i < nentries; i++)
+			{
+				order = alex_compare(entries[i].key, entries[i].tid,
+									 read[r].key, read[r].tid);
+				if (order >= 0)
+					break;
+				flags[i] |= flag;
+			}
+			if (i < nentries && order == 0)
+				i++;
+		}
+		if (n < lengthof(read))
+			for (; i < nentries; i++)
+				flags[i] |= flag;
+	}
+}
+
+uint64
+alex_hints_runs(Relation index)
+{
+	AlexMemtable *memtable = alex_registry_lock(index);
+	uint64		runs = 0;
+
+	if (memtable != NULL)
+	{
+		runs = pg_atomic_read_u64(&memtable->hinted_runs);
+		LWLockRelease(&memtable->lock);
+	}
+	return runs;
+}

@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "port.h"
 #include "storage/freespace.h"
+#include "storage/freespace.h"
 #include "storage/indexfsm.h"
 #include "storage/lmgr.h"
 
@@ -243,6 +244,8 @@ void
 alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 {
 	Buffer		buffers[ALEX_RECORD_BLOCKS];
+	BlockNumber first = InvalidBlockNumber;
+	BlockNumber last = 0;
 	int			next = 0;
 
 	while (next < npages)
@@ -280,6 +283,12 @@ alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 
 			UnlockReleaseBuffer(buffers[i]);
 			RecordFreeIndexPage(index, block);
+			first = Min(first, block);
+			last = Max(last, block);
 		}
 	}
+
+	/* without this they would not be found before the next VACUUM */
+	if (BlockNumberIsValid(first))
+		FreeSpaceMapVacuumRange(index, first, last + 1);
 }

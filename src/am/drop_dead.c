@@ -1,0 +1,592 @@
+/*-------------------------------------------------------------------------
+ *
+ * drop_dead.c
+ *	  Leaving out dead entries when a run is written.
+ *
+ * Where rows are updated over and over, most entries of a generation, and of
+ * runs that are merged, lead to row versions that nobody sees any more.  While
+ * they are being rewritten in any case it takes only a visit to the heap to
+ * leave them out.  What can be left out is for the table access method to say
+ * (table_index_delete_tuples): an entry none of whose tuples anybody can see,
+ * now or ever.  The newest transaction that this rests on goes into the WAL
+ * record that lists the new run, and redo on a standby waits for, or cancels,
+ * queries with an older snapshot, as for the deletions of a btree.
+ *
+ * Whoever writes the run must keep VACUUM from the entries meanwhile (by the
+ * seal lock for those of the log, by the maintenance lock for those of runs):
+ * then no TID of an entry without dead bit can be given to another row.
+ *
+ * Visiting the heap for every entry would cost far more than writing it.  The
+ * candidates are entries that scans have found dead (hints.c), and entries
+ * that share their key with others, as the versions of a row do when the
+ * indexed column is not what was updated.  The latter may as well be
+ * duplicates, so a sample is looked at first, and the others only if a good
+ * part of the sample is dead.  Entries pass through a buffer, and candidates
+ * are visited in the heap's order.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/am/drop_dead.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "alex/am.h"
+
+/* Entries that pass through the buffer at a time. */
+#define BUFFER_MIN				1024
+#define BUFFER_MAX				(512 * 1024)
+/* Candidates that the table access method is given at a time. */
+#define BATCH_CANDIDATES		1024
+/* So many of the candidates that may be duplicates are looked at first. */
+#define SAMPLE					256
+/* The others, too, if one in so many was dead. */
+#define DEAD_FRACTION			8
+/* A run is churned if a younger one replaces one in so many of a sample. */
+#define CHURN_FRACTION			4
+#define CHURN_SAMPLE			64
+/* Of the youngest runs so many are compared with so many older ones ... */
+#define CHURN_RUNS				8
+/* ... that are at most so many times as large. */
+#define CHURN_SIZES				4
+
+/* What is known of an entry in the buffer. */
+#define ENTRY_HINTED			0x01
+#define ENTRY_DEAD				0x02
+
+struct AlexDropper
+{
+	Relation	index;
+	Relation	heap;
+	uint64		generation;		/* that the entries were in; 0: in runs */
+	MemoryContext context;
+	IndexFetchTableData *fetch; /* NULL until something is looked at */
+	TupleTableSlot *slot;
+	TransactionId horizon;		/* newest one that made a dropped entry dead */
+	uint64		ndropped;
+
+	/* the run that is being written */
+	AlexRunWriter *writer;
+	AlexPart	part;
+
+	/* entries that have not been written yet */
+	AlexEntry  *entries;
+	uint8	   *flags;
+	Size		nentries;
+	Size		room;
+	Size		max_room;
+
+	/* duplicates are not worth a look in so many of the next buffers */
+	int			pause;
+	int			next_pause;
+
+	/* working space: candidates as (TID, position in the buffer) */
+	AlexEntry  *candidates;
+	AlexEntry  *scratch;
+	Size		ncandidates;
+	Size		candidates_room;
+};
+
+AlexDropper *
+alex_dropper_begin(Relation index, uint64 generation, uint64 expected)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "alexam dead entries",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old_context = MemoryContextSwitchTo(context);
+	AlexDropper *dropper = palloc0(sizeof(AlexDropper));
+
+	dropper->index = index;
+	dropper->generation = generation;
+	dropper->context = context;
+	dropper->horizon = InvalidTransactionId;
+	dropper->max_room = Max(Min(expected, BUFFER_MAX), BUFFER_MIN);
+	dropper->room = dropper->max_room;
+	dropper->entries = palloc(dropper->room * sizeof(AlexEntry));
+	dropper->flags = palloc(dropper->room);
+	dropper->next_pause = 1;
+
+	/* whoever writes to the index has locked the table */
+	dropper->heap = table_open(index->rd_index->indrelid, AccessShareLock);
+	MemoryContextSwitchTo(old_context);
+
+	return dropper;
+}
+
+void
+alex_dropper_start(AlexDropper *dropper, AlexRunWriter *writer, AlexPart part)
+{
+	Assert(dropper->nentries == 0);
+	dropper->writer = writer;
+	dropper->part = part;
+}
+
+static void
+prepare_fetch(AlexDropper *dropper)
+{
+	MemoryContext old_context;
+
+	if (dropper->fetch != NULL)
+		return;
+
+	/* makes the horizon that GlobalVisTestFor goes by that of now (H22) */
+	(void) GetOldestNonRemovableTransactionId(dropper->heap);
+
+	old_context = MemoryContextSwitchTo(dropper->context);
+	dropper->fetch = table_index_fetch_begin(dropper->heap);
+	dropper->slot = table_slot_create(dropper->heap, NULL);
+	MemoryContextSwitchTo(old_context);
+}
+
+static inline void
+set_tid(ItemPointer pointer, uint64 tid)
+{
+	ItemPointerSet(pointer, ALEX_TID_BLOCK(tid), ALEX_TID_OFFSET(tid));
+}
+
+/* Are all tuples of an entry dead to all? */
+static bool
+is_dead(AlexDropper *dropper, uint64 tid, SnapshotData *snapshot)
+{
+	ItemPointerData pointer;
+	bool		call_again = false;
+	bool		found;
+
+	set_tid(&pointer, tid);
+	found = table_index_fetch_tuple(dropper->fetch, &pointer, snapshot,
+									dropper->slot, &call_again, NULL);
+	ExecClearTuple(dropper->slot);
+	return !found;
+}
+
+/*
+ * Looks at a batch of candidates, which are in order of their TIDs, and flags
+ * the dead ones.  Returns how many are dead.
+ */
+static Size
+check_batch(AlexDropper *dropper, const AlexEntry *candidates, int n)
+{
+	TM_IndexDelete deletes[BATCH_CANDIDATES];
+	TM_IndexStatus status[BATCH_CANDIDATES];
+	TM_IndexDeleteOp operation;
+	SnapshotData snapshot;
+	TransactionId horizon;
+	Size		ndead = 0;
+
+	prepare_fetch(dropper);
+	InitNonVacuumableSnapshot(snapshot, GlobalVisTestFor(dropper->heap));
+
+	/*
+	 * What is handed to table_index_delete_tuples must have an entry that is
+	 * known to be dead: find the first one.
+	 */
+	while (n > 0 && !is_dead(dropper, candidates->key, &snapshot))
+	{
+		candidates++;
+		n--;
+	}
+	table_index_fetch_reset(dropper->fetch);
+	if (n == 0)
+		return 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		set_tid(&deletes[i].tid, candidates[i].key);
+		deletes[i].id = i;
+		status[i].idxoffnum = FirstOffsetNumber;	/* for error messages */
+		status[i].knowndeletable = (i == 0);
+		status[i].promising = false;
+		status[i].freespace = 0;
+	}
+	operation.irel = dropper->index;
+	operation.iblknum = ALEX_META_BLOCK;
+	operation.bottomup = false;
+	operation.bottomupfreespace = 0;
+	operation.ndeltids = n;
+	operation.deltids = deletes;
+	operation.status = status;
+	horizon = table_index_delete_tuples(dropper->heap, &operation);
+
+	if (TransactionIdIsValid(horizon) &&
+		(!TransactionIdIsValid(dropper->horizon) ||
+		 TransactionIdFollows(horizon, dropper->horizon)))
+		dropper->horizon = horizon;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (status[i].knowndeletable)
+		{
+			dropper->flags[candidates[i].tid] |= ENTRY_DEAD;
+			ndead++;
+		}
+	}
+	return ndead;
+}
+
+/* The same for any number of them. */
+static Size
+check_candidates(AlexDropper *dropper, const AlexEntry *candidates, Size n)
+{
+	Size		ndead = 0;
+
+	for (Size i = 0; i < n; i += BATCH_CANDIDATES)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ndead += check_batch(dropper, candidates + i,
+							 Min(n - i, BATCH_CANDIDATES));
+	}
+	return ndead;
+}
+
+static void
+add_candidate(AlexDropper *dropper, Size position)
+{
+	AlexEntry  *candidate;
+
+	if (dropper->ncandidates == dropper->candidates_room)
+	{
+		Size		room = Max(dropper->candidates_room * 2, BUFFER_MIN);
+		Size		size = room * sizeof(AlexEntry);
+
+		if (dropper->candidates == NULL)
+		{
+			dropper->candidates = MemoryContextAlloc(dropper->context, size);
+			dropper->scratch = MemoryContextAlloc(dropper->context, size);
+		}
+		else
+		{
+			dropper->candidates = repalloc(dropper->candidates, size);
+			pfree(dropper->scratch);
+			dropper->scratch = MemoryContextAlloc(dropper->context, size);
+		}
+		dropper->candidates_room = room;
+	}
+	candidate = &dropper->candidates[dropper->ncandidates++];
+	candidate->key = dropper->entries[position].tid;
+	candidate->tid = position;
+}
+
+static void
+sort_candidates(AlexDropper *dropper)
+{
+	alex_sort(dropper->candidates, dropper->scratch, dropper->ncandidates);
+}
+
+/* Looks at the entries that scans have found dead. */
+static void
+check_hinted(AlexDropper *dropper, Size n)
+{
+	dropper->ncandidates = 0;
+	for (Size i = 0; i < n; i++)
+	{
+		if (dropper->flags[i] & ENTRY_HINTED)
+			add_candidate(dropper, i);
+	}
+	sort_candidates(dropper);
+	(void) check_candidates(dropper, dropper->candidates,
+							dropper->ncandidates);
+}
+
+/*
+ * Looks at a sample of the candidates, evenly spread over the heap, which are
+ * taken out of the list.  True if enough of them are dead.
+ */
+static bool
+check_sample(AlexDropper *dropper)
+{
+	AlexEntry	sample[SAMPLE];
+	Size		left = 0;
+	Size		n = 0;
+
+	for (Size i = 0; i < dropper->ncandidates; i++)
+	{
+		/* the first one of each of SAMPLE equal parts of the list */
+		if (n < SAMPLE && i == n * dropper->ncandidates / SAMPLE)
+			sample[n++] = dropper->candidates[i];
+		else
+			dropper->candidates[left++] = dropper->candidates[i];
+	}
+	dropper->ncandidates = left;
+	return check_candidates(dropper, sample, n) * DEAD_FRACTION >= n;
+}
+
+/* Looks at entries with equal keys, if that is worth it. */
+static void
+check_equal_keys(AlexDropper *dropper, Size n)
+{
+	Size		start = 0;
+
+	if (dropper->pause > 0)
+	{
+		dropper->pause--;
+		return;
+	}
+
+	dropper->ncandidates = 0;
+	while (start < n)
+	{
+		uint64		key = dropper->entries[start].key;
+		Size		end = start + 1;
+
+		while (end < n && dropper->entries[end].key == key)
+			end++;
+		for (Size i = start; end - start > 1 && i < end; i++)
+		{
+			if ((dropper->flags[i] & ENTRY_HINTED) == 0)
+				add_candidate(dropper, i);
+		}
+		start = end;
+	}
+
+	sort_candidates(dropper);
+	if (dropper->ncandidates > SAMPLE && !check_sample(dropper))
+	{
+		dropper->pause = dropper->next_pause;
+		dropper->next_pause = Min(dropper->next_pause * 2, 64);
+		return;
+	}
+	dropper->next_pause = 1;
+	(void) check_candidates(dropper, dropper->candidates,
+							dropper->ncandidates);
+}
+
+/* Writes the first n entries of the buffer, the dead ones left out. */
+static void
+write_entries(AlexDropper *dropper, Size n)
+{
+	if (n == 0)
+		return;
+	if (dropper->generation != 0)
+		alex_hints_find(dropper->index, dropper->generation, dropper->part,
+						dropper->entries, n, dropper->flags, ENTRY_HINTED);
+	check_hinted(dropper, n);
+	check_equal_keys(dropper, n);
+
+	for (Size i = 0; i < n; i++)
+	{
+		if (dropper->flags[i] & ENTRY_DEAD)
+			dropper->ndropped++;
+		else
+			alex_run_writer_add(dropper->writer, dropper->entries[i].key,
+								dropper->entries[i].tid);
+	}
+	dropper->nentries -= n;
+	memmove(dropper->entries, dropper->entries + n,
+			dropper->nentries * sizeof(AlexEntry));
+	memmove(dropper->flags, dropper->flags + n, dropper->nentries);
+}
+
+/*
+ * Writes what is in the buffer, but for the entries with the last key, which
+ * may go on: those with equal keys must be seen together.
+ */
+static void
+make_room(AlexDropper *dropper)
+{
+	uint64		last_key = dropper->entries[dropper->nentries - 1].key;
+	Size		n = dropper->nentries;
+
+	while (n > 0 && dropper->entries[n - 1].key == last_key)
+		n--;
+	write_entries(dropper, n > 0 ? n : dropper->nentries);
+}
+
+void
+alex_dropper_add(AlexDropper *dropper, uint64 key, uint64 tid, bool hinted)
+{
+	if (unlikely(dropper->nentries == dropper->room))
+		make_room(dropper);
+	dropper->entries[dropper->nentries].key = key;
+	dropper->entries[dropper->nentries].tid = tid;
+	dropper->flags[dropper->nentries] = hinted ? ENTRY_HINTED : 0;
+	dropper->nentries++;
+}
+
+void
+alex_dropper_flush(AlexDropper *dropper)
+{
+	write_entries(dropper, dropper->nentries);
+}
+
+/* The number that a recent transaction has with its epoch. */
+static FullTransactionId
+full_transaction_id(TransactionId xid)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint32		epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xid);
+}
+
+uint64
+alex_dropper_end(AlexDropper *dropper, FullTransactionId *conflict)
+{
+	uint64		ndropped = dropper->ndropped;
+
+	Assert(dropper->nentries == 0);
+
+	*conflict = InvalidFullTransactionId;
+	if (TransactionIdIsNormal(dropper->horizon) && XLogStandbyInfoActive() &&
+		RelationNeedsWAL(dropper->index))
+		*conflict = full_transaction_id(dropper->horizon);
+
+	if (dropper->fetch != NULL)
+	{
+		table_index_fetch_end(dropper->fetch);
+		ExecDropSingleTupleTableSlot(dropper->slot);
+	}
+	table_close(dropper->heap, AccessShareLock);
+	MemoryContextDelete(dropper->context);
+	return ndropped;
+}
+
+/*
+ * Puts the first live entry of a run that has this key, if there is one, into
+ * the buffer as a candidate.
+ */
+static void
+add_equal(AlexDropper *dropper, AlexRunReader *run_reader, uint64 key)
+{
+	const AlexRun *run = run_reader->run;
+	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
+	bool		found = false;
+
+	for (uint32 number = alex_run_find(run_reader, key, 0);
+		 !found && number < run->leaf_pages; number++)
+	{
+		AlexFence	fence;
+		int			slot;
+
+		alex_run_fence(run_reader, number, &fence);
+		if (fence.key > key)
+			break;
+		alex_page_open(run_reader->reader, fence.block, fence.stamp,
+					   ALEX_PAGE_LEAF, run->id, false, &leaf);
+		for (slot = alex_leaf_search(leaf.page, key, 0);
+			 !found && slot < alex_leaf_count(leaf.page); slot++)
+		{
+			if (alex_leaf_key(leaf.page, slot) != key)
+				break;
+			if (alex_leaf_is_dead(leaf.page, slot))
+				continue;
+			alex_dropper_add(dropper, key, alex_leaf_tid(leaf.page, slot),
+							 false);
+			add_candidate(dropper, dropper->nentries - 1);
+			found = true;
+		}
+		/* the key may go on, or begin, on the next page only at the end */
+		if (slot < alex_leaf_count(leaf.page))
+			break;
+	}
+	alex_page_close(&leaf);
+}
+
+/*
+ * Does the younger run replace a good part of the older one?  Takes some of
+ * its keys, evenly spread, and looks whether entries with the same keys in the
+ * older one are dead.
+ */
+static bool
+is_churned(Relation index, AlexReader *reader, const AlexRun *younger,
+		   const AlexRun *older)
+{
+	AlexDropper *dropper = alex_dropper_begin(index, 0, CHURN_SAMPLE);
+	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
+	AlexRunReader young;
+	AlexRunReader old;
+	FullTransactionId unused;
+	Size		ndead;
+
+	alex_run_open(&young, reader, younger);
+	alex_run_open(&old, reader, older);
+	for (int i = 0; i < CHURN_SAMPLE; i++)
+	{
+		uint64		place = (uint64) younger->leaf_pages * i;
+		AlexFence	fence;
+		int			slot;
+
+		alex_run_fence(&young, place / CHURN_SAMPLE, &fence);
+		alex_page_open(reader, fence.block, fence.stamp, ALEX_PAGE_LEAF,
+					   younger->id, false, &leaf);
+		slot = place % CHURN_SAMPLE * alex_leaf_count(leaf.page) / CHURN_SAMPLE;
+		add_equal(dropper, &old, alex_leaf_key(leaf.page, slot));
+	}
+	alex_page_close(&leaf);
+	alex_run_close(&old);
+	alex_run_close(&young);
+
+	sort_candidates(dropper);
+	ndead = check_candidates(dropper, dropper->candidates,
+							 dropper->ncandidates);
+	dropper->nentries = 0;
+	alex_dropper_end(dropper, &unused);
+	return ndead * CHURN_FRACTION >= CHURN_SAMPLE;
+}
+
+static int
+compare_by_age(const void *a, const void *b)
+{
+	const AlexRun *r1 = *(const AlexRun *const *) a;
+	const AlexRun *r2 = *(const AlexRun *const *) b;
+
+	return r1->id > r2->id ? -1 : 1;
+}
+
+/*
+ * Only runs that are not much larger are merged with a younger one, so that an
+ * entry is still rewritten a limited number of times.
+ */
+int
+alex_choose_churned(Relation index, const AlexManifest *manifest,
+					const AlexRun **runs, int nruns)
+{
+	AlexReader *reader;
+	int			nchosen = 0;
+
+	if (nruns < 2 || runs[0]->part != ALEX_PART_VALUES)
+		return 0;
+
+	qsort(runs, nruns, sizeof(AlexRun *), compare_by_age);
+	reader = alex_reader_open(index, manifest->incarnation);
+	for (int i = 0; nchosen < 2 && i < Min(nruns - 1, CHURN_RUNS); i++)
+	{
+		const AlexRun *younger = runs[i];
+		uint64		entries = younger->entries;
+
+		nchosen = 1;
+		for (int n = i + 1; n < Min(nruns, i + 1 + CHURN_RUNS); n++)
+		{
+			const AlexRun *older = runs[n];
+
+			if (older->entries > entries * CHURN_SIZES ||
+				older->min.key > younger->max.key ||
+				older->max.key < younger->min.key ||
+				!is_churned(index, reader, younger, older))
+				continue;
+
+			/* the chosen ones come first: nothing else is moved over them */
+			runs[n] = runs[i + nchosen];
+			runs[i + nchosen] = older;
+			entries += older->entries;
+			nchosen++;
+		}
+		if (nchosen > 1)
+			memmove(runs, runs + i, nchosen * sizeof(AlexRun *));
+	}
+	alex_reader_close(reader);
+	return nchosen > 1 ? nchosen : 0;
+}
