@@ -215,12 +215,18 @@ merge_runs(AlexReader *reader, const AlexRun **runs, int nruns,
 	pfree(streams);
 }
 
-/* Should the run's leaf pages be taken over as they are? */
+/*
+ * Should the run's leaf pages be taken over as they are?  "hinted" is what
+ * alex_hints_runs says.
+ */
 static bool
-worth_adopting(const AlexRun *run, bool all)
+worth_adopting(const AlexRun *run, bool all, uint64 hinted)
 {
-	return run->leaf_pages >= MIN_ADOPTED_LEAVES &&
-		(all ? run->dead == 0 : run->dead * DEAD_FRACTION <= run->entries);
+	if (run->leaf_pages < MIN_ADOPTED_LEAVES)
+		return false;
+	if (all)
+		return run->dead == 0 && (hinted & ALEX_HINTED_RUN(run->id)) == 0;
+	return run->dead * DEAD_FRACTION <= run->entries;
 }
 
 /*
@@ -232,9 +238,11 @@ concatenate_runs(AlexReader *reader, const AlexRun **runs, int nruns,
 				 bool all, AlexRunWriter *writer, AlexDropper *dropper,
 				 bool *moved)
 {
+	uint64		hinted = alex_hints_runs(reader->index);
+
 	for (int i = 0; i < nruns; i++)
 	{
-		if (worth_adopting(runs[i], all))
+		if (worth_adopting(runs[i], all, hinted))
 		{
 			AlexRunReader run_reader;
 
@@ -310,7 +318,13 @@ choose_due(Relation index, const AlexManifest *manifest, AlexPart part,
 	}
 
 	if (all)
+	{
+		uint64		hinted = alex_hints_runs(index);
+
+		for (int i = 0; i < nlive; i++)
+			dead += (hinted & ALEX_HINTED_RUN(chosen[i]->id)) != 0;
 		return (nlive > 1 || dead > 0) ? nlive : 0;
+	}
 
 	for (int i = 0; i < nlive; i++)
 	{

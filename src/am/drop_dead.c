@@ -278,10 +278,20 @@ add_candidate(AlexDropper *dropper, Size position)
 	candidate->tid = position;
 }
 
+/* Puts the candidates in order of their TIDs, each of which is there once. */
 static void
 sort_candidates(AlexDropper *dropper)
 {
-	alex_sort(dropper->candidates, dropper->scratch, dropper->ncandidates);
+	AlexEntry  *candidates = dropper->candidates;
+	Size		n = 0;
+
+	alex_sort(candidates, dropper->scratch, dropper->ncandidates);
+	for (Size i = 0; i < dropper->ncandidates; i++)
+	{
+		if (n == 0 || candidates[n - 1].key != candidates[i].key)
+			candidates[n++] = candidates[i];
+	}
+	dropper->ncandidates = n;
 }
 
 /* Looks at the entries that scans have found dead. */
@@ -509,20 +519,21 @@ is_churned(Relation index, AlexReader *reader, const AlexRun *younger,
 	AlexRunReader young;
 	AlexRunReader old;
 	FullTransactionId unused;
+	int			nsample = Min(younger->entries, CHURN_SAMPLE);
 	Size		ndead;
 
 	alex_run_open(&young, reader, younger);
 	alex_run_open(&old, reader, older);
-	for (int i = 0; i < CHURN_SAMPLE; i++)
+	for (int i = 0; i < nsample; i++)
 	{
 		uint64		place = (uint64) younger->leaf_pages * i;
 		AlexFence	fence;
 		int			slot;
 
-		alex_run_fence(&young, place / CHURN_SAMPLE, &fence);
+		alex_run_fence(&young, place / nsample, &fence);
 		alex_page_open(reader, fence.block, fence.stamp, ALEX_PAGE_LEAF,
 					   younger->id, false, &leaf);
-		slot = place % CHURN_SAMPLE * alex_leaf_count(leaf.page) / CHURN_SAMPLE;
+		slot = place % nsample * alex_leaf_count(leaf.page) / nsample;
 		add_equal(dropper, &old, alex_leaf_key(leaf.page, slot));
 	}
 	alex_page_close(&leaf);
@@ -534,7 +545,7 @@ is_churned(Relation index, AlexReader *reader, const AlexRun *younger,
 							 dropper->ncandidates);
 	dropper->nentries = 0;
 	alex_dropper_end(dropper, &unused);
-	return ndead * CHURN_FRACTION >= CHURN_SAMPLE;
+	return ndead * CHURN_FRACTION >= nsample;
 }
 
 static int

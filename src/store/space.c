@@ -25,7 +25,6 @@
 #include "miscadmin.h"
 #include "port.h"
 #include "storage/freespace.h"
-#include "storage/freespace.h"
 #include "storage/indexfsm.h"
 #include "storage/lmgr.h"
 
