@@ -165,6 +165,35 @@ compare_scans($node, 'h23', 'H23');
 check_index($node, 'h23_k', 'H23');
 
 #
+# Hints are of one index only, also where a copy of the database has the same
+# pages; and when there are too many for the table, none is seen in the place
+# of another.
+#
+$node->append_conf('postgresql.conf', "alexam.hint_memory = '64kB'");
+$node->restart;
+sql(<<'END');
+CREATE TABLE h (k int8, b int8);
+INSERT INTO h SELECT i::int8 * 7919 % 300007, i::int8 * 7919 % 300007 FROM generate_series(1, 300000) i;
+CREATE INDEX h_k ON h USING alex (k);
+END
+sql('CREATE DATABASE copy TEMPLATE postgres');
+sql('DELETE FROM h WHERE k < 5000');
+my $count = 'SELECT count(b), sum(b) FROM h WHERE k >= 0 AND k < 20000';
+my ($left, $read) = entries_read($node, 'h_k', $count);
+is((entries_read($node, 'h_k', $count))[1], $read - 5000 + 1, 'many hints: a few are remembered');
+# a hint of its own makes scans look for others
+$node->safe_psql('copy', "DELETE FROM h WHERE k = 15000; $settings SELECT count(b) FROM h WHERE k = 15000");
+is($node->safe_psql('copy', "$settings $count"), '19998|199975000', 'a copy of the database has none of them');
+$node->safe_psql('copy', "VACUUM h");
+sql('DELETE FROM h WHERE (k & 8) <> 0');
+$count = 'SELECT count(b), sum(b) FROM h WHERE k >= 0';
+my $expected = sql("SET enable_indexscan = off; SET enable_bitmapscan = off; $count");
+is((entries_read($node, 'h_k', $count))[0], $expected, "too many hints: rows, $_ time") foreach ('first', 'second', 'third');
+sql('DROP TABLE h');
+$node->append_conf('postgresql.conf', "alexam.hint_memory = '4MB'");
+$node->restart;
+
+#
 # Seals and merges leave out what is dead
 #
 sql(<<'END');
