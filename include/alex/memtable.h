@@ -304,9 +304,9 @@ extern void alex_hints_delete(AlexLocal *local, uint64 generation,
 
 /*
  * Sets "flag" for those of a frozen generation's sorted entries that scans
- * found dead, as far as the memtable knows.
+ * found dead, as far as the memtable knows.  False if there are none.
  */
-extern void alex_hints_find(Relation index, uint64 generation, AlexPart part,
+extern bool alex_hints_find(Relation index, uint64 generation, AlexPart part,
 							const AlexEntry *entries, Size nentries,
 							uint8 *flags, uint8 flag);
 

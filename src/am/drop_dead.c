@@ -86,7 +86,8 @@ struct AlexDropper
 	uint8	   *flags;
 	Size		nentries;
 	Size		room;
-	Size		max_room;
+	bool		any_hinted;		/* some of them are */
+	bool		any_equal;		/* some have the same key as others */
 
 	/* duplicates are not worth a look in so many of the next buffers */
 	int			pause;
@@ -112,8 +113,7 @@ alex_dropper_begin(Relation index, uint64 generation, uint64 expected)
 	dropper->generation = generation;
 	dropper->context = context;
 	dropper->horizon = InvalidTransactionId;
-	dropper->max_room = Max(Min(expected, BUFFER_MAX), BUFFER_MIN);
-	dropper->room = dropper->max_room;
+	dropper->room = Max(Min(expected, BUFFER_MAX), BUFFER_MIN);
 	dropper->entries = palloc(dropper->room * sizeof(AlexEntry));
 	dropper->flags = palloc(dropper->room);
 	dropper->next_pause = 1;
@@ -378,11 +378,14 @@ write_entries(AlexDropper *dropper, Size n)
 {
 	if (n == 0)
 		return;
-	if (dropper->generation != 0)
+	if (dropper->generation != 0 &&
 		alex_hints_find(dropper->index, dropper->generation, dropper->part,
-						dropper->entries, n, dropper->flags, ENTRY_HINTED);
-	check_hinted(dropper, n);
-	check_equal_keys(dropper, n);
+						dropper->entries, n, dropper->flags, ENTRY_HINTED))
+		dropper->any_hinted = true;
+	if (dropper->any_hinted)
+		check_hinted(dropper, n);
+	if (dropper->any_equal)
+		check_equal_keys(dropper, n);
 
 	for (Size i = 0; i < n; i++)
 	{
@@ -396,6 +399,8 @@ write_entries(AlexDropper *dropper, Size n)
 	memmove(dropper->entries, dropper->entries + n,
 			dropper->nentries * sizeof(AlexEntry));
 	memmove(dropper->flags, dropper->flags + n, dropper->nentries);
+	dropper->any_hinted = dropper->nentries > 0 && dropper->any_hinted;
+	dropper->any_equal = dropper->nentries > 1;
 }
 
 /*
@@ -416,12 +421,16 @@ make_room(AlexDropper *dropper)
 void
 alex_dropper_add(AlexDropper *dropper, uint64 key, uint64 tid, bool hinted)
 {
+	AlexEntry  *entry;
+
 	if (unlikely(dropper->nentries == dropper->room))
 		make_room(dropper);
-	dropper->entries[dropper->nentries].key = key;
-	dropper->entries[dropper->nentries].tid = tid;
-	dropper->flags[dropper->nentries] = hinted ? ENTRY_HINTED : 0;
-	dropper->nentries++;
+	entry = &dropper->entries[dropper->nentries];
+	entry->key = key;
+	entry->tid = tid;
+	dropper->any_equal |= dropper->nentries > 0 && entry[-1].key == key;
+	dropper->any_hinted |= hinted;
+	dropper->flags[dropper->nentries++] = hinted ? ENTRY_HINTED : 0;
 }
 
 void

@@ -389,12 +389,13 @@ read_generation(Relation index, uint64 generation, AlexPart part,
 	return result;
 }
 
-void
+bool
 alex_hints_find(Relation index, uint64 generation, AlexPart part,
 				const AlexEntry *entries, Size nentries,
 				uint8 *flags, uint8 flag)
 {
 	AlexEntry	read[512];
+	bool		any = false;
 	Size		i = 0;
 
 	while (i < nentries)
@@ -403,7 +404,7 @@ alex_hints_find(Relation index, uint64 generation, AlexPart part,
 										read, lengthof(read));
 
 		if (n < 0)
-			return;
+			break;
 
 		/* what the memtable lacks in front of an entry that it has is dead */
 		for (int r = 0; r < n && i < nentries; r++)
@@ -417,14 +418,21 @@ alex_hints_find(Relation index, uint64 generation, AlexPart part,
 				if (order >= 0)
 					break;
 				flags[i] |= flag;
+				any = true;
 			}
 			if (i < nentries && order == 0)
 				i++;
 		}
 		if (n < lengthof(read))
+		{
 			for (; i < nentries; i++)
+			{
 				flags[i] |= flag;
+				any = true;
+			}
+		}
 	}
+	return any;
 }
 
 uint64
