@@ -70,6 +70,9 @@ typedef struct AlexMemtable
 								 * compared with it */
 	bool		missed_change;	/* while loading: the loader must start again */
 	bool		no_room;		/* the arena could not take the log's entries */
+	uint64		versions;		/* of the active generation's entries about so
+								 * many are of new versions of rows */
+	uint64		run_entries;	/* of live runs; 0 if not known */
 	ConditionVariable loaded;
 	AlexMemtableGeneration generations[2];	/* ALEX_ACTIVE, ALEX_FROZEN */
 } AlexMemtable;
@@ -245,6 +248,8 @@ extern void alex_memtable_installed(Relation index,
 									const AlexManifest *manifest);
 extern void alex_memtable_changed(Relation index,
 								  const AlexManifest *manifest);
+/* Rows were updated whose indexed column was not: old entries will be dead. */
+extern void alex_memtable_note_versions(Relation index, uint64 nrows);
 /* VACUUM marked these entries dead in a log page that it holds locked. */
 extern void alex_memtable_delete(Relation index, uint64 generation,
 								 const AlexLogEntry *entries, int nentries);

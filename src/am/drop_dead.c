@@ -60,7 +60,7 @@
 /* Of the youngest runs so many are compared with so many older ones ... */
 #define CHURN_RUNS				8
 /* ... that are at most so many times as large. */
-#define CHURN_SIZES				4
+#define CHURN_SIZES				8
 
 /* What is known of an entry in the buffer. */
 #define ENTRY_HINTED			0x01

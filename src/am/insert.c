@@ -18,6 +18,9 @@
 
 #include "alex/am.h"
 
+/* New versions of rows are counted roughly, so many at a time. */
+#define VERSIONS_NOTED			64
+
 /* Kept in ii_AmCache, for all rows that a statement inserts. */
 typedef struct AlexInsertState
 {
@@ -26,6 +29,7 @@ typedef struct AlexInsertState
 	AlexPendingBatch *batch;	/* where entries wait; NULL: not known */
 	uint64		epoch;			/* of the batch */
 	AlexLocal  *local;			/* NULL: no entry has gone to the log */
+	uint64		nversions;		/* rows whose indexed column has not changed */
 	MemoryContext tuple_context;	/* NULL: not needed */
 	MemoryContextCallback callback;
 } AlexInsertState;
@@ -120,6 +124,10 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 								  check_unique, index_info);
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
+
+	if (index_unchanged && state->nversions++ % VERSIONS_NOTED == 0)
+		alex_memtable_note_versions(index, state->nversions == 1 ? 1 :
+									VERSIONS_NOTED);
 
 	entry.tid = ALEX_TID(ItemPointerGetBlockNumber(tid),
 						 ItemPointerGetOffsetNumber(tid));

@@ -29,6 +29,9 @@
 
 /* When the arena is full, a log of so many entries is worth a run. */
 #define ALEX_MIN_SEALED			8192
+/* So is one of new versions of rows, or of this fraction of all runs. */
+#define ALEX_MIN_VERSIONS		4096
+#define ALEX_VERSIONS_FRACTION	4
 
 /* Where this index's tail probably is; nothing known is all zeroes. */
 static AlexLogPosition
@@ -106,6 +109,25 @@ log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n,
 	PageSetLSN(BufferGetPage(buffer), lsn);
 }
 
+/*
+ * The number of entries at which a log that has "total" is to be sealed.  An
+ * entry takes more room in the log than in a run; so where a log holds newer
+ * versions of what is in the runs, and grows as long as rows are updated, it
+ * is not left to become larger than they are.
+ */
+static uint64
+seal_limit(const AlexMemtable *memtable, uint64 total)
+{
+	uint64		limit = alex_memtable_entries;
+
+	if (memtable->no_room)
+		limit = Min(limit, ALEX_MIN_SEALED);
+	if (memtable->versions * 2 >= total)
+		limit = Min(limit, Max(memtable->run_entries / ALEX_VERSIONS_FRACTION,
+							   ALEX_MIN_VERSIONS));
+	return limit;
+}
+
 uint64
 alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 			Size nentries, Size *appended)
@@ -122,8 +144,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		AlexMemtable *memtable;
 		AlexLogPosition before = {0};
 		uint64		total;
-		uint64		limit;
-		bool		no_room = false;
+		uint64		limit = alex_memtable_entries;
 		const char *packed = NULL;
 		int			packed_size = 0;
 
@@ -142,6 +163,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 			else
 				packed = NULL;
 		}
+		total = alex_log_entries_before(&before) + n;
 
 		START_CRIT_SECTION();
 
@@ -156,7 +178,7 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		if (memtable != NULL)
 		{
 			alex_memtable_apply(memtable, log->generation, &before, entries, n);
-			no_room = memtable->no_room;
+			limit = seal_limit(memtable, total);
 			LWLockRelease(&memtable->lock);
 		}
 		*appended += n;
@@ -175,9 +197,6 @@ alex_append(Relation index, AlexLocal *local, const AlexLogEntry *entries,
 		 * Say so once, when the limit is passed; and again with every new
 		 * page, in case that the seal could not be done then.
 		 */
-		total = alex_log_entries_before(&before) + n;
-		limit = no_room ? Min(alex_memtable_entries, ALEX_MIN_SEALED) :
-			alex_memtable_entries;
 		if (total >= limit && (linked > 0 || total - n < limit))
 			due = limit;
 	}

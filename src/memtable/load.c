@@ -108,6 +108,25 @@ take_entries(const AlexLogEntry *entries, int n, void *context)
 		loader->no_memory = true;
 }
 
+/* What the memtable remembers of the runs. */
+static void
+note_runs(AlexMemtable *memtable, const AlexManifest *manifest)
+{
+	uint64		listed = 0;
+
+	memtable->run_entries = 0;
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		listed |= ALEX_HINTED_RUN(run->id);
+		if ((run->flags & ALEX_RUN_RETIRED) == 0)
+			memtable->run_entries += run->entries - run->dead;
+	}
+	/* forget the hints of runs that are gone */
+	pg_atomic_fetch_and_u64(&memtable->hinted_runs, listed);
+}
+
 /* Leaves state LOADING; the memtable's lock is held exclusively. */
 static void
 finish_loading(AlexMemtable *memtable, bool ready)
@@ -204,6 +223,7 @@ complete_loading(Relation index, AlexMemtable *memtable,
 		{
 			memtable->in_recovery = recovery;
 			memtable->dead_epoch = manifest->dead_epoch;
+			note_runs(memtable, manifest);
 			pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 			finish_loading(memtable, true);
 			done = true;
@@ -431,6 +451,17 @@ follows_manifest(AlexMemtable *memtable, const AlexManifest *manifest)
 }
 
 void
+alex_memtable_note_versions(Relation index, uint64 nrows)
+{
+	AlexMemtable *memtable = alex_registry_lock(index);
+
+	if (memtable == NULL)
+		return;
+	memtable->versions += nrows;
+	LWLockRelease(&memtable->lock);
+}
+
+void
 alex_memtable_frozen(Relation index, const AlexManifest *manifest,
 					 uint32 tail_count)
 {
@@ -444,6 +475,7 @@ alex_memtable_frozen(Relation index, const AlexManifest *manifest,
 	active = &memtable->generations[ALEX_ACTIVE];
 	frozen = &memtable->generations[ALEX_FROZEN];
 	memtable->no_room = false;
+	memtable->versions = 0;
 	/* this is when the chain's end is last compared with its log's (H10) */
 	if (follows_manifest(memtable, manifest) &&
 		(active->generation != manifest->frozen.generation ||
@@ -478,6 +510,7 @@ alex_memtable_installed(Relation index, const AlexManifest *manifest)
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	if (follows)
 		reset_generation(&memtable->generations[ALEX_FROZEN], 0);
+	note_runs(memtable, manifest);
 	alex_memtable_publish(memtable);
 	LWLockRelease(&memtable->lock);
 }
@@ -486,17 +519,12 @@ void
 alex_memtable_changed(Relation index, const AlexManifest *manifest)
 {
 	AlexMemtable *memtable = alex_registry_lock(index);
-	uint64		listed = 0;
 
 	if (memtable == NULL)
 		return;
 	if (follows_manifest(memtable, manifest))
 		memtable->dead_epoch = manifest->dead_epoch;
-
-	/* forget the hints of runs that are gone */
-	for (int i = 0; i < manifest->nruns; i++)
-		listed |= ALEX_HINTED_RUN(manifest->runs[i].id);
-	pg_atomic_fetch_and_u64(&memtable->hinted_runs, listed);
+	note_runs(memtable, manifest);
 	pg_atomic_write_u64(&memtable->manifest_version, manifest->version);
 	LWLockRelease(&memtable->lock);
 }

@@ -178,6 +178,8 @@ occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 	memtable->dead_epoch = 0;
 	memtable->in_recovery = false;
 	memtable->no_room = false;
+	memtable->versions = 0;
+	memtable->run_entries = 0;
 	pg_atomic_write_u64(&memtable->hinted_runs, 0);
 	pg_atomic_write_u64(&memtable->tenure,
 						pg_atomic_fetch_add_u64(&registry->next_tenure, 1));
