@@ -260,8 +260,8 @@ alex_scan_test_snapshot(AlexScan *state)
 		alex_scan_test_snapshot_slow(state);
 }
 
-/* The tuple of the scan's current entry is dead to all. */
-extern void alex_cursor_kill(AlexScan *state);
+/* The tuple of an entry of the batch is dead to all; not in recovery. */
+extern void alex_cursor_kill(AlexScan *state, AlexCursor *cursor, int at);
 /* Makes that known to others; before the batch in hand is let go. */
 extern void alex_cursor_apply_killed(AlexScan *state, AlexCursor *cursor);
 

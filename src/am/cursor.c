@@ -322,17 +322,10 @@ drop_dead(AlexScan *state, AlexCursor *cursor, int begin, int *end)
 	*end = live;
 }
 
-/*
- * Called when the executor has come back for the entry after the current one.
- */
 void
-alex_cursor_kill(AlexScan *state)
+alex_cursor_kill(AlexScan *state, AlexCursor *cursor, int at)
 {
-	AlexCursor *cursor = state->source;
-
-	Assert(cursor->keys[cursor->at] == state->current.key &&
-		   cursor->tids[cursor->at] == state->current.tid);
-	cursor->killed[cursor->at / 64] |= UINT64CONST(1) << (cursor->at % 64);
+	cursor->killed[at / 64] |= UINT64CONST(1) << (at % 64);
 	cursor->has_killed = true;
 	state->has_killed = true;
 }

@@ -120,8 +120,12 @@ alex_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid,
 	AlexLogEntry entry;
 
 	if (check_unique != UNIQUE_CHECK_NO)
+	{
+		if (index_unchanged)
+			alex_memtable_note_versions(index, 1);
 		return alex_insert_unique(index, values, isnull, tid, heap,
 								  check_unique, index_info);
+	}
 	if (state == NULL)
 		state = begin_inserts(index, index_info);
 

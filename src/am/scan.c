@@ -394,6 +394,17 @@ continue_scan(AlexScan *state, bool forward)
 	alex_merge_start(state, bound, ALEX_FIRST_BATCH);
 }
 
+/* The tuple of the current entry, on which its cursor stands, is dead. */
+static pg_noinline void
+kill_current(AlexScan *state)
+{
+	AlexCursor *cursor = state->source;
+
+	Assert(cursor->keys[cursor->at] == state->current.key &&
+		   cursor->tids[cursor->at] == state->current.tid);
+	alex_cursor_kill(state, cursor, cursor->at);
+}
+
 /*
  * Is the tuple of a memtable entry visible to the scan?
  *
@@ -426,7 +437,7 @@ memtable_entry_is_visible(AlexScan *state)
 									&call_again, &all_dead);
 	ExecClearTuple(state->heap_slot);
 	if (all_dead && !scan->xactStartedInRecovery)
-		alex_cursor_kill(state);
+		kill_current(state);
 	return found;
 }
 
@@ -528,7 +539,7 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 
 	/* never set in transactions that began in recovery */
 	if (unlikely(scan->kill_prior_tuple) && state->place == ALEX_SCAN_INSIDE)
-		alex_cursor_kill(state);
+		kill_current(state);
 
 	if (state->place == ALEX_SCAN_OUTSIDE)
 	{

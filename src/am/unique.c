@@ -87,6 +87,7 @@ typedef struct Probe
 	ProbeVerdict verdict;
 	bool		decided;		/* no further entry needs to be looked at */
 	bool		found_itself;	/* the row has an entry already */
+	bool		row_is_dead;	/* to all: the one that was looked at last */
 	TransactionId waited_for;	/* for PROBE_WAIT */
 	uint32		speculative_token;
 } Probe;
@@ -212,10 +213,12 @@ check_row(Probe *probe, uint64 tid)
 		return;
 	}
 
-	/* an entry whose rows are all_dead is one that nobody needs to look at */
 	if (!table_index_fetch_tuple_check(probe->heap, &pointer, &state->dirty,
 									   &all_dead))
+	{
+		probe->row_is_dead = all_dead;
 		return;
+	}
 
 	probe->decided = true;
 	if (probe->check == UNIQUE_CHECK_PARTIAL)
@@ -299,12 +302,14 @@ generation_lacks_key(AlexScan *scan, uint64 generation,
 {
 	AlexEntry	from = {class->low, ALEX_TID_BEFORE_ALL};
 	AlexEntry	entry;
+	AlexMoment	moment;
 	int			count;
 
 	if (generation == 0)
 		return true;
 	count = alex_view_read(scan->local, scan->index, &scan->view, generation,
-						   class->part, from, true, true, &entry, 1);
+						   class->part, from, true, true, &entry, 1,
+						   &moment);
 	return count == 0 || (count == 1 && entry.key > class->high);
 }
 
@@ -382,7 +387,12 @@ look_for_key(Probe *probe)
 		{
 			ALEX_FAILPOINT("unique-before-heap");
 			for (int i = 0; i <= cursor->left && !probe->decided; i++)
+			{
+				probe->row_is_dead = false;
 				check_row(probe, cursor->tids[cursor->at + i]);
+				if (probe->row_is_dead)
+					alex_cursor_kill(scan, cursor, cursor->at + i);
+			}
 		}
 		if (cursor->sealed && !probe->decided)
 			alex_merge_add_sealed(scan, cursor->generation, cursor->bound,

@@ -139,6 +139,29 @@ foreach my $round (1 .. 3)
 }
 compare_scans($node, 'u', 'one key updated');
 
+# An update of a unique key visits the versions before it no more than once.
+foreach my $place ('memtable', 'run')
+{
+	sql(<<"END");
+CREATE TABLE uk (k int8, b int8, v int8);
+CREATE UNIQUE INDEX uk_k ON uk USING alex (k);
+CREATE INDEX uk_v ON uk USING btree (v);
+INSERT INTO uk SELECT i, i, 0 FROM generate_series(1, 10) i;
+END
+	sql("SELECT alex_compact('uk_k')") if $place eq 'run';
+	sql('UPDATE uk SET v = v + 1 WHERE k = 5;' x 100);
+	my $visited = sql(<<'END');
+BEGIN;
+UPDATE uk SET v = v + 1 WHERE k = 5;
+SELECT pg_stat_get_xact_blocks_fetched('uk'::regclass) < 20;
+COMMIT;
+END
+	is($visited, 't', "unique key updated, $place: few visits to the heap");
+	is((entries_read($node, 'uk_k', 'SELECT k, ctid FROM uk WHERE k = 5'))[1] <= 3 ? 'few' : 'many',
+		'few', "unique key updated, $place: entries read");
+	sql('DROP TABLE uk');
+}
+
 #
 # Hazard H23: a hint for an entry of the memtable is applied after VACUUM has
 # removed the entry and its TID was given to a row with the same key.
