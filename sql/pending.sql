@@ -548,6 +548,21 @@ COMMIT;
 SELECT k FROM rows_t WHERE k > 2000 ORDER BY k;
 SELECT same('rows_t');
 SELECT same('more_t');
+-- nothing is kept of subtransactions that have ended
+BEGIN;
+DO $$
+BEGIN
+	FOR i IN 1..10000 LOOP
+		BEGIN
+			INSERT INTO rows_t VALUES (i, 4000);
+			RAISE division_by_zero;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT total_bytes < 1000000 AS little FROM pg_backend_memory_contexts WHERE name = 'alexam pending entries';
+COMMIT;
 -- a statement that fails half way
 BEGIN;
 INSERT INTO rows_t VALUES (1, 3001);
