@@ -542,7 +542,13 @@ CREATE FUNCTION alex_stats(
 	OUT log_pages pg_catalog.int8,
 	OUT manifest_pages pg_catalog.int8,
 	OUT free_pages pg_catalog.int8,
-	OUT bytes_per_entry pg_catalog.float8)
+	OUT bytes_per_entry pg_catalog.float8,
+	OUT seals pg_catalog.int8,
+	OUT entries_sealed pg_catalog.int8,
+	OUT compactions pg_catalog.int8,
+	OUT entries_rewritten pg_catalog.int8,
+	OUT entries_dropped pg_catalog.int8,
+	OUT pages_rewritten pg_catalog.int8)
 AS 'MODULE_PATHNAME'
 LANGUAGE C STRICT PARALLEL RESTRICTED;
 

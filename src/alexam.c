@@ -26,6 +26,7 @@
 #include "alex/am.h"
 #include "alex/memtable.h"
 #include "alex/wal.h"
+#include "alex/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -41,6 +42,11 @@ int			alex_batch_size = 1024 * 1024;
 int			alex_batch_memory = 64 * 1024;
 int			alex_direct_seal_threshold = 100000;
 int			alex_hint_memory = 4 * 1024;
+bool		alex_background_compaction = true;
+int			alex_max_compaction_workers = 2;
+int			alex_compaction_cost_limit = 200;
+double		alex_compaction_cost_delay = 2.0;
+int			alex_log_compaction_min_duration = 600000;
 
 static bool preloaded = false;
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -59,6 +65,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(alex_unique_shmem_size());
 	RequestAddinShmemSpace(alex_claims_shmem_size());
 	RequestAddinShmemSpace(alex_hints_shmem_size());
+	RequestAddinShmemSpace(alex_activity_shmem_size());
 }
 
 static void
@@ -75,6 +82,7 @@ start_shared_memory(void)
 	alex_unique_shmem_init();
 	alex_claims_shmem_init();
 	alex_hints_shmem_init();
+	alex_activity_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -137,6 +145,43 @@ alex_failpoint(const char *name)
 	}
 }
 #endif
+
+static void
+define_compaction_settings(void)
+{
+	DefineCustomBoolVariable("alexam.background_compaction",
+							 "Compacts alex indexes in background workers.",
+							 NULL,
+							 &alex_background_compaction, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.max_compaction_workers",
+							"Number of databases whose indexes are compacted in the background at a time.",
+							NULL,
+							&alex_max_compaction_workers, 2,
+							1, ALEX_MAX_COMPACTION_WORKERS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.compaction_cost_limit",
+							"Cost after which a background worker that compacts takes a nap.",
+							"Costs are those of vacuum_cost_page_hit and its like.",
+							&alex_compaction_cost_limit, 200,
+							1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomRealVariable("alexam.compaction_cost_delay",
+							 "Length of that nap.",
+							 "Zero means that background compaction is not slowed down.",
+							 &alex_compaction_cost_delay, 2.0, 0.0, 100.0,
+							 PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("alexam.log_compaction_min_duration",
+							"Compactions that take this long are logged.",
+							"Zero logs all of them. -1 turns this off.",
+							&alex_log_compaction_min_duration, 600000,
+							-1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
 
 static void
 define_settings(void)
@@ -208,6 +253,8 @@ define_settings(void)
 							1, INT_MAX,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 
+	define_compaction_settings();
+
 #ifdef ALEX_FAILPOINTS
 	DefineCustomStringVariable("alexam.failpoint",
 							   "Point at which this session fails, for tests.",
@@ -234,6 +281,7 @@ _PG_init(void)
 	alex_wal_register();
 	alex_pending_init();
 	alex_commands_init();
+	alex_launcher_register();
 
 	previous_shmem_request = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;

@@ -42,6 +42,11 @@ extern int	alex_batch_size;
 extern int	alex_batch_memory;	/* kB */
 extern int	alex_direct_seal_threshold;
 extern int	alex_hint_memory;	/* kB */
+extern bool alex_background_compaction;
+extern int	alex_max_compaction_workers;
+extern int	alex_compaction_cost_limit;
+extern double alex_compaction_cost_delay;	/* ms */
+extern int	alex_log_compaction_min_duration;	/* ms; -1: off */
 
 /* Raises an error with a hint unless the library is preloaded. */
 extern void alex_require_preload(void);
@@ -307,9 +312,13 @@ extern uint64 alex_dropper_end(AlexDropper *dropper,
 extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
 								const AlexRun **runs, int nruns);
 
-/* Should a new run of that many entries have a Bloom filter? */
+/*
+ * Should a new run, of which part, entries, min and max are known, have a
+ * Bloom filter?  "replaced" are the runs that go when it comes.
+ */
 extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
-									 AlexPart part, uint64 entries);
+									 const AlexRun *new_run,
+									 const AlexRun **replaced, int nreplaced);
 
 /* Tries for the seal lock and seals; for the inserter. */
 extern void alex_try_seal(Relation index, uint64 minimum);
@@ -332,16 +341,25 @@ extern bool alex_direct_seal(Relation index,
 extern void alex_relieve(Relation index);
 
 /*
- * Merges or concatenates runs: all of them, or those that the policy finds
- * due.  Caller holds the maintenance lock.  Returns entries dropped.
+ * With more live runs of a part than this, inserters compact, if nobody else
+ * is at it.
  */
-extern uint64 alex_compact_runs(Relation index, bool all);
+#define ALEX_MANY_RUNS			12
+
+/*
+ * Merges or concatenates runs: all of them, or those that the policy finds
+ * due.  Caller holds the maintenance lock.  Returns entries dropped.  If
+ * "written" is not NULL it lists, after an error, pages to be freed.
+ */
+extern uint64 alex_compact_runs(Relation index, bool all,
+								AlexWrittenPages *written);
 
 /*
  * Takes retired runs that no scan can follow any more out of the manifest
- * and frees their pages.  Caller holds the maintenance lock.
+ * and frees their pages.  Caller holds the maintenance lock.  True if none
+ * are left.
  */
-extern void alex_remove_retired(Relation index);
+extern bool alex_remove_retired(Relation index);
 
 /*
  * Finds pages that nothing refers to, frees orphans, and enters free pages
@@ -349,5 +367,33 @@ extern void alex_remove_retired(Relation index);
  * number of free pages.
  */
 extern BlockNumber alex_sweep(Relation index);
+
+/*
+ * ---------------------------------------------------------------------
+ * activity.c: what maintenance has done on an index since the server started
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexCounters
+{
+	uint64		seals;
+	uint64		entries_sealed;
+	uint64		compactions;
+	uint64		entries_rewritten;	/* by compactions */
+	uint64		entries_dropped;
+	uint64		pages_written;	/* by compactions */
+} AlexCounters;
+
+extern Size alex_activity_shmem_size(void);
+extern void alex_activity_shmem_init(void);
+extern void alex_count_sealed(Relation index, uint64 entries);
+extern void alex_count_compaction(Relation index, uint64 rewritten,
+								  uint64 dropped, uint64 pages);
+extern void alex_counters_read(Relation index, AlexCounters *counters);
+
+/*
+ * Asks for compaction in the background; false if there is nobody to ask.
+ * "urgent": without regard to the cost limit.
+ */
+extern bool alex_request_compaction(Relation index, bool urgent);
 
 #endif							/* ALEX_AM_H */

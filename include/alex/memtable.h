@@ -59,6 +59,7 @@ typedef struct AlexMemtable
 	pg_atomic_uint64 content;	/* entries of both generations */
 	pg_atomic_uint64 hinted_runs;	/* whose entries may have hints */
 	pg_atomic_uint64 last_used; /* for eviction */
+	pg_atomic_uint32 range_scans;	/* how many lately; for compaction */
 	LWLock		lock;
 	/* the rest is protected by the lock */
 	bool		occupied;
@@ -102,6 +103,12 @@ extern AlexMemtable *alex_registry_lock(Relation index);
 
 /* Notes that the memtable is in use. */
 extern void alex_registry_touch(AlexMemtable *memtable);
+
+/*
+ * Have range scans read the index lately?  "forget" halves their number, so
+ * that those of old do not count for ever.
+ */
+extern bool alex_range_scans(Relation index, bool forget);
 
 /* Forgets what is held for a relation file, whatever incarnation. */
 extern void alex_registry_forget(Relation index);
@@ -163,6 +170,21 @@ typedef struct AlexView
 	AlexPrivateLog *private_log;	/* NULL: read the shared memtable */
 	bool		memtable_empty; /* nothing in either generation */
 } AlexView;
+
+/*
+ * Counts a scan of more than one key.  The number goes no further than it
+ * takes to be remembered for a while, so that scans do not keep writing to the
+ * line that all readers of the memtable share.
+ */
+#define ALEX_MANY_RANGE_SCANS	64
+
+static inline void
+alex_count_range_scan(AlexLocal *local)
+{
+	if (local->memtable != NULL &&
+		pg_atomic_read_u32(&local->memtable->range_scans) < ALEX_MANY_RANGE_SCANS)
+		pg_atomic_fetch_add_u32(&local->memtable->range_scans, 1);
+}
 
 /* Takes and gives back a reference; release may be called at any time. */
 extern AlexLocal *alex_local_acquire(Relation index);

@@ -88,12 +88,18 @@ typedef struct AlexRun
 	uint16		part;			/* AlexPart */
 	uint16		flags;
 	uint32		depth;			/* of the model tree; 0 without one */
-	uint32		unused;
+	union
+	{
+		uint32		dead_pages;	/* live: leaf pages with dead entries only, as
+								 * of the last VACUUM */
+		uint32		moved_pages;	/* retired: leaf pages that belong to
+									 * another run now */
+	};
 } AlexRun;
 
 #define ALEX_RUN_RETIRED		0x0001	/* not part of new views */
-#define ALEX_RUN_MOVED			0x0002	/* retired; its leaf pages belong to
-										 * another run now */
+#define ALEX_RUN_MOVED			0x0002	/* retired; all its leaf pages belong
+										 * to another run now */
 
 StaticAssertDecl(sizeof(AlexLogChain) == 40, "AlexLogChain is on disk");
 StaticAssertDecl(sizeof(AlexRun) == 128, "AlexRun is on disk");
@@ -589,9 +595,37 @@ extern AlexRunWriter *alex_run_writer_begin(Relation index, AlexPart part,
 											uint64 expected_entries,
 											bool bloom);
 extern void alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid);
-/* Takes over a whole leaf page of another run as it is. */
+
+/*
+ * Takes over a whole leaf page of another run as it is.  Its contents are
+ * needed if the writer has_filter, else "page" may be NULL.
+ */
 extern void alex_run_writer_adopt(AlexRunWriter *writer,
-								  const AlexFence *fence);
+								  const AlexFence *fence, const char *page);
+extern bool alex_run_writer_has_filter(const AlexRunWriter *writer);
 extern void alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run);
+
+/* A page that was written, and the buffer that had it then. */
+typedef struct AlexWrittenPage
+{
+	AlexPagePointer place;
+	Buffer		buffer;
+} AlexWrittenPage;
+
+typedef struct AlexWrittenPages
+{
+	MemoryContext context;		/* of pages[] */
+	AlexWrittenPage *pages;		/* NULL at first */
+	uint64		npages;
+	uint64		max_pages;
+} AlexWrittenPages;
+
+/*
+ * Has the writer, which has written none yet, keep the list of its pages
+ * where it outlives an error.  Whoever gives the run up can free them.
+ */
+extern void alex_run_writer_record(AlexRunWriter *writer,
+								   AlexWrittenPages *written);
+extern void alex_written_pages_free(Relation index, AlexWrittenPages *written);
 
 #endif							/* ALEX_STORE_H */

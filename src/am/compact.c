@@ -33,351 +33,25 @@
  */
 #include "postgres.h"
 
-#include "commands/vacuum.h"
-#include "lib/binaryheap.h"
+#include "executor/instrument.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_rusage.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "alex/am.h"
-#include "alex/scan.h"
-
-/* This many runs of one size class are merged; a class is a factor of it. */
-#define TIER_FANOUT				4
-/* A run with more than one dead entry in so many is rewritten. */
-#define DEAD_FRACTION			5
-/* Smaller runs are rewritten rather than taken over page by page. */
-#define MIN_ADOPTED_LEAVES		8
-
-/* A run being read in order, dead entries left out. */
-typedef struct AlexRunStream
-{
-	AlexRunReader reader;
-	AlexPageReference page;
-	uint32		next_leaf;
-	int			next_slot;		/* on the page */
-	int			slots;
-	int			position;		/* in the unpacked entries */
-	int			count;
-	uint64		keys[ALEX_LEAF_BLOCK];
-	uint64		tids[ALEX_LEAF_BLOCK];
-	bool		may_be_hinted;	/* scans found entries of the run dead */
-	bool		hinted[ALEX_LEAF_BLOCK];	/* unless any_hinted is not set */
-	bool		any_hinted;
-} AlexRunStream;
-
-static void
-open_stream(AlexRunStream *stream, AlexReader *reader, const AlexRun *run)
-{
-	memset(stream, 0, offsetof(AlexRunStream, keys));
-	stream->may_be_hinted = (alex_hints_runs(reader->index) &
-							 ALEX_HINTED_RUN(run->id)) != 0;
-	stream->any_hinted = false;
-	stream->page.buffer = InvalidBuffer;
-	alex_run_open(&stream->reader, reader, run);
-}
-
-static void
-close_stream(AlexRunStream *stream)
-{
-	alex_page_close(&stream->page);
-	alex_run_close(&stream->reader);
-}
-
-/* Opens the next leaf page; false at the end of the run. */
-static bool
-next_leaf(AlexRunStream *stream)
-{
-	const AlexRun *run = stream->reader.run;
-	AlexFence	fence;
-
-	vacuum_delay_point();
-
-	if (stream->next_leaf == run->leaf_pages)
-		return false;
-	alex_run_fence(&stream->reader, stream->next_leaf++, &fence);
-	alex_page_open(stream->reader.reader, fence.block, fence.stamp,
-				   ALEX_PAGE_LEAF, run->id, false, &stream->page);
-	stream->next_slot = 0;
-	stream->slots = alex_leaf_count(stream->page.page);
-	return true;
-}
-
-/* Unpacks the next live entries; false at the end of the run. */
-static bool
-fill_stream(AlexRunStream *stream)
-{
-	stream->position = 0;
-	stream->count = 0;
-	while (stream->count == 0)
-	{
-		int			n;
-		int			first = stream->next_slot;
-		uint64		hinted[ALEX_LEAF_BLOCK / 64];
-
-		if (first == stream->slots)
-		{
-			if (!next_leaf(stream))
-				return false;
-			continue;
-		}
-
-		n = Min(stream->slots - first, ALEX_LEAF_BLOCK);
-		alex_leaf_unpack(stream->page.page, first, n, stream->keys,
-						 stream->tids);
-		stream->next_slot += n;
-		stream->any_hinted = stream->may_be_hinted &&
-			alex_hints_get(stream->reader.reader->index,
-						   alex_page_header(stream->page.page)->stamp,
-						   first, n, hinted);
-		if (alex_leaf_dead_count(stream->page.page) == 0 &&
-			!stream->any_hinted)
-		{
-			stream->count = n;
-			break;
-		}
-		for (int i = 0; i < n; i++)
-		{
-			if (alex_leaf_is_dead(stream->page.page, first + i))
-				continue;
-			stream->keys[stream->count] = stream->keys[i];
-			stream->tids[stream->count] = stream->tids[i];
-			stream->hinted[stream->count] = stream->any_hinted &&
-				(hinted[i / 64] >> (i % 64) & 1) != 0;
-			stream->count++;
-		}
-	}
-	return true;
-}
-
-static inline bool
-advance_stream(AlexRunStream *stream)
-{
-	return ++stream->position < stream->count || fill_stream(stream);
-}
-
-/* For binaryheap, whose first element is the greatest. */
-static int
-compare_streams(Datum a, Datum b, void *context)
-{
-	AlexRunStream *s1 = (AlexRunStream *) DatumGetPointer(a);
-	AlexRunStream *s2 = (AlexRunStream *) DatumGetPointer(b);
-
-	return -alex_compare(s1->keys[s1->position], s1->tids[s1->position],
-						 s2->keys[s2->position], s2->tids[s2->position]);
-}
-
-/* Passes the live entries of overlapping runs to the dropper in order. */
-static void
-merge_runs(AlexReader *reader, const AlexRun **runs, int nruns,
-		   AlexDropper *dropper)
-{
-	AlexRunStream *streams = palloc(sizeof(AlexRunStream) * nruns);
-	binaryheap *heap = binaryheap_allocate(nruns, compare_streams, NULL);
-	AlexEntry	last = {0};
-	bool		first = true;
-
-	for (int i = 0; i < nruns; i++)
-	{
-		open_stream(&streams[i], reader, runs[i]);
-		if (fill_stream(&streams[i]))
-			binaryheap_add_unordered(heap, PointerGetDatum(&streams[i]));
-	}
-	binaryheap_build(heap);
-
-	while (!binaryheap_empty(heap))
-	{
-		AlexRunStream *stream = (AlexRunStream *) DatumGetPointer(binaryheap_first(heap));
-		uint64		key = stream->keys[stream->position];
-		uint64		tid = stream->tids[stream->position];
-
-		if (first || alex_compare(last.key, last.tid, key, tid) != 0)
-			alex_dropper_add(dropper, key, tid,
-							 stream->any_hinted &&
-							 stream->hinted[stream->position]);
-		else
-			alex_duplicates_dropped++;
-		last.key = key;
-		last.tid = tid;
-		first = false;
-
-		if (advance_stream(stream))
-			binaryheap_replace_first(heap, PointerGetDatum(stream));
-		else
-			binaryheap_remove_first(heap);
-	}
-
-	for (int i = 0; i < nruns; i++)
-		close_stream(&streams[i]);
-	alex_dropper_flush(dropper);
-	binaryheap_free(heap);
-	pfree(streams);
-}
+#include "alex/merge.h"
 
 /*
- * Should the run's leaf pages be taken over as they are?  "hinted" is what
- * alex_hints_runs says.
+ * No more leaf pages of one run than this fraction of them, or MIN_REWRITTEN,
+ * are rewritten for their dead entries at a time: the old ones stay in the
+ * file until no scan can be reading them.
  */
-static bool
-worth_adopting(const AlexRun *run, bool all, uint64 hinted)
-{
-	if (run->leaf_pages < MIN_ADOPTED_LEAVES)
-		return false;
-	if (all)
-		return run->dead == 0 && (hinted & ALEX_HINTED_RUN(run->id)) == 0;
-	return run->dead * DEAD_FRACTION <= run->entries;
-}
-
-/*
- * Writes runs that do not overlap, in order, one behind the other.  Sets
- * moved[] for those whose leaf pages were taken over.
- */
-static void
-concatenate_runs(AlexReader *reader, const AlexRun **runs, int nruns,
-				 bool all, AlexRunWriter *writer, AlexDropper *dropper,
-				 bool *moved)
-{
-	uint64		hinted = alex_hints_runs(reader->index);
-
-	for (int i = 0; i < nruns; i++)
-	{
-		if (worth_adopting(runs[i], all, hinted))
-		{
-			AlexRunReader run_reader;
-
-			alex_run_open(&run_reader, reader, runs[i]);
-			for (uint32 leaf = 0; leaf < runs[i]->leaf_pages; leaf++)
-			{
-				AlexFence	fence;
-
-				CHECK_FOR_INTERRUPTS();
-				alex_run_fence(&run_reader, leaf, &fence);
-				alex_run_writer_adopt(writer, &fence);
-			}
-			alex_run_close(&run_reader);
-			moved[i] = true;
-		}
-		else
-			merge_runs(reader, &runs[i], 1, dropper);
-	}
-}
-
-static int
-compare_by_first_entry(const void *a, const void *b)
-{
-	const AlexRun *r1 = *(const AlexRun *const *) a;
-	const AlexRun *r2 = *(const AlexRun *const *) b;
-
-	return alex_compare(r1->min.key, r1->min.tid, r2->min.key, r2->min.tid);
-}
-
-static int
-compare_by_size(const void *a, const void *b)
-{
-	const AlexRun *r1 = *(const AlexRun *const *) a;
-	const AlexRun *r2 = *(const AlexRun *const *) b;
-
-	if (r1->entries != r2->entries)
-		return r1->entries < r2->entries ? -1 : 1;
-	return r1->id < r2->id ? -1 : 1;
-}
-
-static int
-size_class(const AlexRun *run)
-{
-	int			class = 0;
-
-	for (uint64 entries = run->entries; entries >= TIER_FANOUT;
-		 entries /= TIER_FANOUT)
-		class++;
-	return class;
-}
-
-/*
- * Picks the runs of one part that are due for compaction and returns their
- * number; 0 when none are.
- */
-static int
-choose_due(Relation index, const AlexManifest *manifest, AlexPart part,
-		   bool all, const AlexRun **chosen)
-{
-	int			nlive = 0;
-	int			nchurned;
-	uint64		dead = 0;
-
-	for (int i = 0; i < manifest->nruns; i++)
-	{
-		const AlexRun *run = &manifest->runs[i];
-
-		if (run->part == part && (run->flags & ALEX_RUN_RETIRED) == 0)
-		{
-			chosen[nlive++] = run;
-			dead += run->dead;
-		}
-	}
-
-	if (all)
-	{
-		uint64		hinted = alex_hints_runs(index);
-
-		for (int i = 0; i < nlive; i++)
-			dead += (hinted & ALEX_HINTED_RUN(chosen[i]->id)) != 0;
-		return (nlive > 1 || dead > 0) ? nlive : 0;
-	}
-
-	for (int i = 0; i < nlive; i++)
-	{
-		if (chosen[i]->dead * DEAD_FRACTION > chosen[i]->entries)
-		{
-			chosen[0] = chosen[i];
-			return 1;
-		}
-	}
-
-	nchurned = alex_choose_churned(index, manifest, chosen, nlive);
-	if (nchurned > 0)
-		return nchurned;
-
-	/* the smallest size class that is full */
-	qsort(chosen, nlive, sizeof(AlexRun *), compare_by_size);
-	for (int from = 0; from < nlive;)
-	{
-		int			to = from + 1;
-
-		while (to < nlive && size_class(chosen[to]) == size_class(chosen[from]))
-			to++;
-		if (to - from >= TIER_FANOUT)
-		{
-			memmove(chosen, chosen + from, sizeof(AlexRun *) * (to - from));
-			return to - from;
-		}
-		from = to;
-	}
-	return 0;
-}
-
-/*
- * A long-lived snapshot keeps the pages of retired runs; more compaction
- * would then only make the file grow.
- */
-static bool
-too_much_retired(const AlexManifest *manifest)
-{
-	uint64		retired = 0;
-	uint64		live = 0;
-
-	for (int i = 0; i < manifest->nruns; i++)
-	{
-		const AlexRun *run = &manifest->runs[i];
-
-		if ((run->flags & ALEX_RUN_RETIRED) == 0)
-			live += run->leaf_pages;
-		else if ((run->flags & ALEX_RUN_MOVED) == 0)
-			retired += run->leaf_pages;
-	}
-	return retired > 64 && retired * 10 > live * 3;
-}
+#define REWRITTEN_FRACTION		8
+#define MIN_REWRITTEN			64
 
 static void
 publish_change(AlexManifestChange *change, void *context)
@@ -413,92 +87,203 @@ set_safexid(Relation index)
 	alex_manifest_change_end(&change);
 }
 
+/* What a compaction works with. */
+typedef struct AlexCompaction
+{
+	Relation	index;
+	const AlexManifest *manifest;
+	AlexPart	part;
+	AlexMerge	merge;			/* runs chosen, and what became of them */
+	AlexRun		new_run;
+	AlexWrittenPages *written;	/* pages to be freed if it fails */
+
+	/* for the log */
+	TimestampTz start;
+	WalUsage	start_wal;
+	uint64		pages;			/* written */
+} AlexCompaction;
+
+/* From now on the pages that were written belong to a run. */
+static void
+publish_install(AlexManifestChange *change, void *context)
+{
+	AlexCompaction *compaction = context;
+
+	alex_memtable_changed(change->index, change->manifest);
+	compaction->written->npages = 0;
+}
+
 /* Puts the new run in place of the old ones. */
 static void
-install(Relation index, const AlexRun **runs, const bool *moved, int nruns,
-		const AlexRun *new_run, FullTransactionId conflict)
+install(AlexCompaction *compaction, FullTransactionId conflict)
 {
+	const AlexMerge *merge = &compaction->merge;
 	AlexManifestChange change;
 
-	alex_manifest_change_begin(index, 1, &change);
+	alex_manifest_change_begin(compaction->index, 1, &change);
 	for (int i = 0; i < change.manifest->nruns; i++)
 	{
 		AlexRun    *run = &change.manifest->runs[i];
 
-		for (int n = 0; n < nruns; n++)
+		for (int n = 0; n < merge->nruns; n++)
 		{
-			if (run->id == runs[n]->id)
-				run->flags |= ALEX_RUN_RETIRED | (moved[n] ? ALEX_RUN_MOVED : 0);
+			if (run->id != merge->runs[n]->id)
+				continue;
+			run->flags |= ALEX_RUN_RETIRED;
+			run->moved_pages = merge->adopted[n];
+			if (run->moved_pages == run->leaf_pages)
+				run->flags |= ALEX_RUN_MOVED;
 		}
 	}
-	if (new_run->entries > 0)
-		alex_manifest_add(&change, new_run);
+	if (compaction->new_run.entries > 0)
+		alex_manifest_add(&change, &compaction->new_run);
 	alex_manifest_change_commit(&change, ALEX_MANIFEST_COMPACT, conflict,
-								InvalidBuffer, NULL, publish_change, NULL);
+								InvalidBuffer, NULL, publish_install,
+								compaction);
 	alex_manifest_change_end(&change);
 
 	ALEX_FAILPOINT("compact-before-safexid");
-	set_safexid(index);
+	set_safexid(compaction->index);
+}
+
+/* Counts what was done, and tells the server's log if it took long. */
+static void
+report(AlexCompaction *compaction, uint64 before)
+{
+	const AlexMerge *merge = &compaction->merge;
+	Relation	index = compaction->index;
+	uint64		after = compaction->new_run.entries;
+	uint64		written = after - merge->adopted_entries;
+	long		milliseconds;
+	WalUsage	wal;
+	char	   *schema;
+
+	alex_count_compaction(index, written, before - after, compaction->pages);
+
+	milliseconds = TimestampDifferenceMilliseconds(compaction->start,
+												   GetCurrentTimestamp());
+	if (alex_log_compaction_min_duration < 0 ||
+		milliseconds < alex_log_compaction_min_duration)
+		return;
+
+	memset(&wal, 0, sizeof(wal));
+	WalUsageAccumDiff(&wal, &pgWalUsage, &compaction->start_wal);
+	schema = get_namespace_name(RelationGetNamespace(index));
+	ereport(LOG,
+			(errmsg("compaction of alex index \"%s.%s\": %d runs into %d, "
+					UINT64_FORMAT " entries, " UINT64_FORMAT " of them rewritten, "
+					UINT64_FORMAT " dropped, " UINT64_FORMAT " pages written, "
+					UINT64_FORMAT " bytes of WAL, %ld ms",
+					schema != NULL ? schema : "",
+					RelationGetRelationName(index), merge->nruns,
+					after > 0 ? 1 : 0, after, written, before - after,
+					compaction->pages, wal.wal_bytes, milliseconds)));
+}
+
+static int
+compare_by_first_entry(const void *a, const void *b)
+{
+	const AlexRun *r1 = *(const AlexRun *const *) a;
+	const AlexRun *r2 = *(const AlexRun *const *) b;
+
+	return alex_compare(r1->min.key, r1->min.tid, r2->min.key, r2->min.tid);
+}
+
+/*
+ * A filter of a run that takes pages over costs a look at their entries.  It
+ * is worth that where they had one before.
+ */
+static bool
+wants_filter(const AlexCompaction *compaction, bool adopts, uint64 expected)
+{
+	const AlexMerge *merge = &compaction->merge;
+	AlexRun		new_run = {0};
+	bool		had_filter = false;
+
+	new_run.part = compaction->part;
+	new_run.entries = expected;
+	new_run.min = merge->runs[0]->min;
+	new_run.max = merge->runs[0]->max;
+	for (int i = 0; i < merge->nruns; i++)
+	{
+		const AlexRun *run = merge->runs[i];
+
+		had_filter |= run->bloom_pages > 0;
+		if (alex_compare(run->max.key, run->max.tid,
+						 new_run.max.key, new_run.max.tid) > 0)
+			new_run.max = run->max;
+	}
+	return (had_filter || !adopts) &&
+		alex_is_bloom_worthwhile(compaction->manifest, &new_run,
+								 merge->runs, merge->nruns);
 }
 
 /* Compacts the chosen runs; returns the number of entries dropped. */
 static uint64
 compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
-			   const AlexRun **runs, int nruns, bool all)
+			   const AlexRun **runs, int nruns, bool all,
+			   AlexWrittenPages *written)
 {
-	AlexReader *reader;
-	AlexRunWriter *writer;
-	AlexDropper *dropper;
-	FullTransactionId conflict;
-	AlexRun		new_run = {0};
-	bool	   *moved = palloc0(sizeof(bool) * nruns);
-	bool		overlap = false;
+	AlexCompaction compaction = {0};
+	AlexMerge  *merge = &compaction.merge;
 	uint64		before = 0;
 	uint64		expected = 0;
+	uint32		leaf_pages = 0;
+	bool		adopts;
+	FullTransactionId conflict;
+
+	compaction.index = index;
+	compaction.manifest = manifest;
+	compaction.part = part;
+	compaction.written = written;
+	compaction.start = GetCurrentTimestamp();
+	compaction.start_wal = pgWalUsage;
 
 	qsort(runs, nruns, sizeof(AlexRun *), compare_by_first_entry);
 	for (int i = 0; i < nruns; i++)
 	{
-		if (i > 0 && alex_compare(runs[i - 1]->max.key, runs[i - 1]->max.tid,
-								  runs[i]->min.key, runs[i]->min.tid) >= 0)
-			overlap = true;
 		before += runs[i]->entries;
 		expected += runs[i]->entries - runs[i]->dead;
+		leaf_pages += runs[i]->leaf_pages;
 	}
 
-	reader = alex_reader_open(index, manifest->incarnation);
-	writer = alex_run_writer_begin(index, part, expected,
-								   alex_is_bloom_worthwhile(manifest, part,
-															expected));
-	dropper = alex_dropper_begin(index, 0, expected);
-	alex_dropper_start(dropper, writer, part);
-	if (overlap)
-		merge_runs(reader, runs, nruns, dropper);
-	else
-		concatenate_runs(reader, runs, nruns, all, writer, dropper, moved);
-	(void) alex_dropper_end(dropper, &conflict);
-	alex_run_writer_finish(writer, &new_run);
-	alex_reader_close(reader);
-
-	/* dead entries on pages that were taken over are still there */
-	for (int i = 0; i < nruns; i++)
-		if (moved[i])
-			new_run.dead += runs[i]->dead;
+	merge->reader = alex_reader_open(index, manifest->incarnation);
+	merge->runs = runs;
+	merge->nruns = nruns;
+	merge->dead_fraction = all ? 0 : ALEX_DEAD_FRACTION;
+	merge->rewrite_limit = all ? leaf_pages :
+		Max(leaf_pages / REWRITTEN_FRACTION, MIN_REWRITTEN);
+	adopts = alex_merge_plan(merge);
+	merge->writer = alex_run_writer_begin(index, part, expected,
+										  wants_filter(&compaction, adopts,
+													   expected));
+	alex_run_writer_record(merge->writer, written);
+	merge->dropper = alex_dropper_begin(index, 0, expected);
+	alex_dropper_start(merge->dropper, merge->writer, part);
+	alex_merge_runs(merge);
+	(void) alex_dropper_end(merge->dropper, &conflict);
+	alex_run_writer_finish(merge->writer, &compaction.new_run);
+	alex_reader_close(merge->reader);
+	compaction.pages = written->npages;
+	/* those on pages that were taken over are still there */
+	compaction.new_run.dead = merge->adopted_dead;
 
 	ALEX_FAILPOINT("compact-before-install");
-	install(index, runs, moved, nruns, &new_run, conflict);
+	install(&compaction, conflict);
 	ALEX_FAILPOINT("compact-after-install");
 
-	return before - new_run.entries;
+	report(&compaction, before);
+	return before - compaction.new_run.entries;
 }
 
 uint64
-alex_compact_runs(Relation index, bool all)
+alex_compact_runs(Relation index, bool all, AlexWrittenPages *written)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "alexam compaction",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
+	bool		ranges = alex_range_scans(index, true);
 	uint64		dropped = 0;
 
 	for (int part = 0; part < ALEX_PARTS; part++)
@@ -508,12 +293,15 @@ alex_compact_runs(Relation index, bool all)
 			AlexManifest *manifest = alex_manifest_read(index);
 			const AlexRun **chosen = palloc(sizeof(AlexRun *) *
 											(manifest->nruns + 1));
-			int			n = choose_due(index, manifest, part, all,
-														chosen);
+			AlexWrittenPages own = {0};
+			int			n = alex_choose_runs(index, manifest, part, all,
+											 ranges, chosen);
 
-			if (n == 0 || (!all && too_much_retired(manifest)))
+			own.context = context;
+			if (n == 0 || (!all && alex_too_much_retired(manifest)))
 				break;
-			dropped += compact_chosen(index, manifest, part, chosen, n, all);
+			dropped += compact_chosen(index, manifest, part, chosen, n, all,
+									  written != NULL ? written : &own);
 			MemoryContextReset(context);
 			if (all)
 				break;
@@ -526,9 +314,58 @@ alex_compact_runs(Relation index, bool all)
 	return dropped;
 }
 
-/* Adds the pages that leave with a retired run to the list. */
+/* Does the run go with those retired at "newest" and before? */
+static inline bool
+goes_with(const AlexRun *run, FullTransactionId newest)
+{
+	return (run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
+		FullTransactionIdFollowsOrEquals(newest, run->safexid);
+}
+
+/*
+ * Marks the leaf pages of the runs that stay listed, unless they are marked
+ * with a younger run.  Returns a bit for each block of the file.
+ */
+static uint8 *
+mark_leaves_that_stay(AlexReader *reader, const AlexManifest *manifest,
+					  FullTransactionId newest)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(reader->index);
+	uint8	   *marks = MemoryContextAllocExtended(CurrentMemoryContext,
+												   nblocks / 8 + 1,
+												   MCXT_ALLOC_HUGE |
+												   MCXT_ALLOC_ZERO);
+
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+		AlexRunReader run_reader;
+
+		if (goes_with(run, newest) || (run->flags & ALEX_RUN_MOVED) != 0)
+			continue;
+		alex_run_open(&run_reader, reader, run);
+		for (uint32 leaf = 0; leaf < run->leaf_pages; leaf++)
+		{
+			AlexFence	fence;
+
+			alex_run_fence(&run_reader, leaf, &fence);
+			if (fence.block < nblocks)
+				marks[fence.block / 8] |= 1 << (fence.block % 8);
+		}
+		alex_run_close(&run_reader);
+	}
+	return marks;
+}
+
+/*
+ * Adds the pages that leave with a retired run to the list.  If some of its
+ * leaf pages were taken over, those that stay are marked.  (Perhaps not with
+ * the run that took them over: that may be leaving now, too, and another may
+ * have taken them from it.)
+ */
 static int
-collect_pages(AlexReader *reader, const AlexRun *run, AlexPagePointer *pages)
+collect_pages(AlexReader *reader, const AlexRun *run, const uint8 *marks,
+			  AlexPagePointer *pages)
 {
 	int			n = 0;
 
@@ -552,6 +389,9 @@ collect_pages(AlexReader *reader, const AlexRun *run, AlexPagePointer *pages)
 			AlexFence	fence;
 
 			alex_run_fence(&run_reader, i, &fence);
+			if (run->moved_pages > 0 &&
+				(marks[fence.block / 8] & (1 << (fence.block % 8))) != 0)
+				continue;
 			pages[n].block = fence.block;
 			pages[n++].stamp = fence.stamp;
 		}
@@ -585,54 +425,37 @@ find_removable(const AlexManifest *manifest)
 	return newest;
 }
 
-static inline bool
-goes_with(const AlexRun *run, FullTransactionId newest)
+/* Takes runs out of the manifest and frees their pages. */
+static void
+remove_runs(Relation index, const AlexManifest *manifest,
+			FullTransactionId newest)
 {
-	return (run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
-		FullTransactionIdFollowsOrEquals(newest, run->safexid);
-}
-
-void
-alex_remove_retired(Relation index)
-{
-	AlexManifest *manifest = alex_manifest_read(index);
 	AlexManifestChange change;
-	AlexReader *reader;
+	AlexReader *reader = alex_reader_open(index, manifest->incarnation);
 	AlexPagePointer *pages;
-	FullTransactionId newest = find_removable(manifest);
+	uint8	   *marks = NULL;
+	bool		any_moved = false;
 	Size		npages = 0;
 	int			used = 0;
-
-	/* an error or a crash came between the two records of a compaction */
-	for (int i = 0; i < manifest->nruns; i++)
-	{
-		if (lacks_safexid(&manifest->runs[i]))
-		{
-			set_safexid(index);
-			break;
-		}
-	}
-
-	if (!FullTransactionIdIsValid(newest))
-	{
-		pfree(manifest);
-		return;
-	}
 
 	/* read their fences while they are still there */
 	for (int i = 0; i < manifest->nruns; i++)
 	{
-		AlexRun    *run = &manifest->runs[i];
+		const AlexRun *run = &manifest->runs[i];
 
-		if (goes_with(run, newest))
-			npages += run->leaf_pages + run->model_pages + run->bloom_pages;
+		if (!goes_with(run, newest))
+			continue;
+		npages += run->leaf_pages + run->model_pages + run->bloom_pages;
+		any_moved |= run->moved_pages > 0 && (run->flags & ALEX_RUN_MOVED) == 0;
 	}
+	if (any_moved)
+		marks = mark_leaves_that_stay(reader, manifest, newest);
 	pages = MemoryContextAllocHuge(CurrentMemoryContext,
 								   npages * sizeof(AlexPagePointer));
-	reader = alex_reader_open(index, manifest->incarnation);
 	for (int i = 0; i < manifest->nruns; i++)
 		if (goes_with(&manifest->runs[i], newest))
-			used += collect_pages(reader, &manifest->runs[i], pages + used);
+			used += collect_pages(reader, &manifest->runs[i], marks,
+								  pages + used);
 	alex_reader_close(reader);
 
 	/* nobody else retires or removes runs: we hold the maintenance lock */
@@ -649,5 +472,34 @@ alex_remove_retired(Relation index)
 	ALEX_FAILPOINT("remove-before-free");
 	alex_space_free(index, pages, used);
 	pfree(pages);
+	if (marks != NULL)
+		pfree(marks);
+}
+
+bool
+alex_remove_retired(Relation index)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+	FullTransactionId newest = find_removable(manifest);
+	int			nretired = 0;
+	bool		incomplete = false;
+
+	for (int i = 0; i < manifest->nruns; i++)
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		incomplete |= lacks_safexid(run);
+		if ((run->flags & ALEX_RUN_RETIRED) != 0 &&
+			!(FullTransactionIdIsValid(newest) && goes_with(run, newest)))
+			nretired++;
+	}
+
+	/* an error or a crash came between the two records of a compaction */
+	if (incomplete)
+		set_safexid(index);
+
+	if (FullTransactionIdIsValid(newest))
+		remove_runs(index, manifest, newest);
 	pfree(manifest);
+	return nretired == 0;
 }

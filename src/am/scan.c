@@ -350,6 +350,8 @@ start_interval(AlexScan *state, int number, int batch_size)
 		apply_killed(state);
 	pgstat_count_index_scan(state->index);
 	load_interval(state, number);
+	if (state->low != state->high)
+		alex_count_range_scan(state->local);
 	bound.key = state->forward ? state->low : state->high;
 	bound.tid = state->forward ? ALEX_TID_BEFORE_ALL : ALEX_TID_AFTER_ALL;
 	alex_merge_start(state, bound, batch_size);

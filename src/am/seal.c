@@ -44,13 +44,12 @@
 #include "utils/memutils.h"
 
 #include "alex/am.h"
+#include "alex/merge.h"
 
 /* At most the values in two runs, and the NULLs. */
 #define MAX_SEALED_RUNS			3
 
-/* With more live runs than this, inserters compact. */
-#define MAX_LIVE_RUNS			32
-/* With more in the manifest, they do not seal; it has room for more. */
+/* With more in the manifest, inserters do not seal; it has room for more. */
 #define MAX_LISTED_RUNS			1024
 
 static void
@@ -108,18 +107,24 @@ freeze(Relation index)
 /*
  * A Bloom filter keeps probes away from a small run.  For the largest run of
  * all it would cost the most and save the least: most keys that are looked
- * for are there.
+ * for are there.  Nor is it of use where no other run has keys in its range:
+ * from there, no probe comes that would not find anything.
  */
 bool
-alex_is_bloom_worthwhile(const AlexManifest *manifest, AlexPart part,
-						 uint64 entries)
+alex_is_bloom_worthwhile(const AlexManifest *manifest, const AlexRun *new_run,
+						 const AlexRun **replaced, int nreplaced)
 {
 	for (int i = 0; i < manifest->nruns; i++)
 	{
 		const AlexRun *run = &manifest->runs[i];
+		bool		stays = (run->flags & ALEX_RUN_RETIRED) == 0;
 
-		if (run->part == part && (run->flags & ALEX_RUN_RETIRED) == 0 &&
-			run->entries > entries)
+		for (int n = 0; n < nreplaced; n++)
+			stays &= run->id != replaced[n]->id;
+		if (stays && run->part == new_run->part &&
+			run->entries > new_run->entries &&
+			run->min.key <= new_run->max.key &&
+			run->max.key >= new_run->min.key)
 			return true;
 	}
 	return false;
@@ -135,12 +140,18 @@ write_run(Relation index, const AlexManifest *manifest, uint64 generation,
 		  Size nentries, AlexRun *runs, int *nruns)
 {
 	AlexRunWriter *writer;
-	bool		bloom = alex_is_bloom_worthwhile(manifest, part, nentries);
+	AlexRun		run = {0};
 
 	if (nentries == 0)
 		return;
 
-	writer = alex_run_writer_begin(index, part, nentries, bloom);
+	run.part = part;
+	run.entries = nentries;
+	run.min = entries[0];
+	run.max = entries[nentries - 1];
+	writer = alex_run_writer_begin(index, part, nentries,
+								   alex_is_bloom_worthwhile(manifest, &run,
+															NULL, 0));
 	if (dropper != NULL)
 	{
 		alex_dropper_start(dropper, writer, part);
@@ -283,6 +294,8 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 	ALEX_FAILPOINT("seal-before-install");
 	pages = alex_log_pages(index, &manifest->frozen, &npages);
 	install(index, generation, runs, nruns, conflict);
+	alex_count_sealed(index, nentries[ALEX_PART_VALUES] +
+					  nentries[ALEX_PART_NULLS]);
 	ALEX_FAILPOINT("seal-after-install");
 	alex_space_free(index, pages, npages);
 }
@@ -351,6 +364,8 @@ direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
 								InvalidFullTransactionId, InvalidBuffer,
 								NULL, publish_direct, installed);
 	alex_manifest_change_end(&change);
+	alex_count_sealed(index, nentries[ALEX_PART_VALUES] +
+					  nentries[ALEX_PART_NULLS]);
 	ALEX_FAILPOINT("direct-seal-after-install");
 	return true;
 }
@@ -380,39 +395,31 @@ alex_direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
 	return done;
 }
 
-/* Runs that a new view would have to look at, and all that are listed. */
-static void
-count_runs(Relation index, int *live, int *listed)
-{
-	AlexManifest *manifest = alex_manifest_read(index);
-
-	*live = 0;
-	*listed = manifest->nruns;
-	for (int i = 0; i < manifest->nruns; i++)
-		if ((manifest->runs[i].flags & ALEX_RUN_RETIRED) == 0)
-			(*live)++;
-	pfree(manifest);
-}
-
 /*
- * An inserter that has made runs also compacts when too many have come
- * together, if nobody else does.
+ * An inserter that has made runs asks for compaction when some is due.  If
+ * nobody can be asked, or too many runs have come together all the same, it
+ * compacts itself, unless somebody else is at it.
  */
 void
 alex_relieve(Relation index)
 {
-	int			live;
-	int			listed;
+	AlexManifest *manifest = alex_manifest_read(index);
+	bool		due;
+	bool		many;
 
-	count_runs(index, &live, &listed);
-	if (live >= MAX_LIVE_RUNS &&
+	due = alex_compaction_due(index, manifest,
+							  alex_range_scans(index, false), &many);
+	if (due)
+		(void) alex_request_compaction(index, many);
+	if (many &&
 		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
 	{
 		alex_remove_retired(index);
-		if (listed < MAX_LISTED_RUNS)
-			alex_compact_runs(index, false);
+		if (manifest->nruns < MAX_LISTED_RUNS)
+			alex_compact_runs(index, false, NULL);
 		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 	}
+	pfree(manifest);
 }
 
 /*
@@ -422,14 +429,14 @@ alex_relieve(Relation index)
 void
 alex_try_seal(Relation index, uint64 minimum)
 {
-	int			live;
-	int			listed;
+	AlexManifest *manifest;
 
 	if (!ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
 		return;
-	count_runs(index, &live, &listed);
-	if (listed < MAX_LISTED_RUNS)
+	manifest = alex_manifest_read(index);
+	if (manifest->nruns < MAX_LISTED_RUNS)
 		alex_seal(index, minimum);
+	pfree(manifest);
 	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 
 	alex_relieve(index);

@@ -154,9 +154,9 @@ count_referenced(const AlexManifest *manifest)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
-		count += run->model_pages + run->bloom_pages;
-		if ((run->flags & ALEX_RUN_MOVED) == 0)
-			count += run->leaf_pages;
+		count += run->model_pages + run->bloom_pages + run->leaf_pages;
+		if ((run->flags & ALEX_RUN_RETIRED) != 0)
+			count -= run->moved_pages;
 	}
 	return count;
 }

@@ -10,6 +10,11 @@
  * (hazard H2).  Whatever is sealed after that comes from the log without
  * those entries.
  *
+ * For each TID VACUUM asks its list of dead ones by binary search.  In the order
+ * of keys the TIDs come at random, and each search would miss the processor's
+ * cache again and again; that would be nearly all of what ambulkdelete costs.
+ * So the entries of many leaf pages are gathered and sorted by TID first.
+ *
  * Scans read leaf pages through mappings of the file, so the dead bits must
  * have left shared buffers before the heap's line pointers are reused
  * (hazard H1).  "Unflushed" in the metapage is set before the first dead bit
@@ -35,6 +40,17 @@
 #include "alex/am.h"
 #include "alex/wal.h"
 
+/* At least the entries of one leaf page are gathered, at most as many. */
+#define MIN_GATHERED			(2 * ALEX_LEAF_MAX_ENTRIES)
+#define MAX_GATHERED			(1024 * 1024)
+
+/* A leaf page whose entries have been gathered. */
+typedef struct GatheredLeaf
+{
+	AlexFence	fence;
+	int			live;
+} GatheredLeaf;
+
 /* What one call of ambulkdelete works with. */
 typedef struct AlexVacuum
 {
@@ -49,6 +65,22 @@ typedef struct AlexVacuum
 	uint64		log_dead;		/* entries marked in the log */
 	bool		log_changed;	/* there are dead entries in the log */
 	uint64	   *run_dead;		/* dead entries of each run that was visited */
+	uint32	   *run_dead_pages; /* pages without live ones */
+
+	/*
+	 * Leaf pages in hand, and their live entries: the TID as key, and in
+	 * place of the TID the number of the leaf << 16 | slot.
+	 */
+	GatheredLeaf *leaves;
+	int			nleaves;
+	int			max_leaves;
+	AlexEntry  *gathered;
+	AlexEntry  *scratch;		/* for sorting */
+	int			ngathered;
+	int			max_gathered;
+	uint8	   *visited;		/* a bit for each block */
+	BlockNumber nblocks;
+
 	uint16		slots[ALEX_LEAF_MAX_ENTRIES];
 	int			nslots;
 } AlexVacuum;
@@ -208,60 +240,11 @@ set_unflushed(AlexVacuum *vacuum)
 	vacuum->unflushed = true;
 }
 
-/*
- * Collects the slots of a leaf page whose entries are to be removed; returns
- * the number of live entries that stay.
- */
-static int
-find_dead_slots(AlexVacuum *vacuum, const char *page)
-{
-	int			nentries = alex_leaf_count(page);
-	bool		any_dead = alex_leaf_dead_count(page) > 0;
-	int			live = 0;
-
-	vacuum->nslots = 0;
-	for (int first = 0; first < nentries; first += ALEX_LEAF_BLOCK)
-	{
-		uint64		keys[ALEX_LEAF_BLOCK];
-		uint64		tids[ALEX_LEAF_BLOCK];
-		int			n = Min(nentries - first, ALEX_LEAF_BLOCK);
-
-		alex_leaf_unpack(page, first, n, keys, tids);
-		for (int i = 0; i < n; i++)
-		{
-			if (any_dead && alex_leaf_is_dead(page, first + i))
-				continue;
-			if (is_dead_tid(vacuum, tids[i]))
-				vacuum->slots[vacuum->nslots++] = first + i;
-			else
-				live++;
-		}
-	}
-	return live;
-}
-
+/* Sets the dead bits of the slots collected for a leaf page. */
 static void
-vacuum_leaf(AlexVacuum *vacuum, int which, const AlexFence *fence)
+mark_leaf(AlexVacuum *vacuum, const AlexFence *fence)
 {
-	const AlexRun *run = &vacuum->manifest->runs[which];
-	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
 	Buffer		buffer;
-	int			entries;
-	int			live;
-
-	alex_page_open(vacuum->reader, fence->block, fence->stamp,
-				   ALEX_PAGE_LEAF, run->id, false, &reference);
-	live = find_dead_slots(vacuum, reference.page);
-	entries = alex_leaf_count(reference.page);
-	alex_page_close(&reference);
-
-	/* counted anew: a VACUUM that was cancelled has left more than it said */
-	vacuum->run_dead[which] += entries - live;
-
-	if ((run->flags & ALEX_RUN_RETIRED) == 0)
-		vacuum->stats->num_index_tuples += live;
-	if (vacuum->nslots == 0)
-		return;
 
 	if (!vacuum->unflushed)
 		set_unflushed(vacuum);
@@ -275,18 +258,169 @@ vacuum_leaf(AlexVacuum *vacuum, int which, const AlexFence *fence)
 	LockBufferForCleanup(buffer);
 	mark_dead(vacuum, buffer);
 	UnlockReleaseBuffer(buffer);
-
-	if ((run->flags & ALEX_RUN_RETIRED) == 0)
-		vacuum->stats->tuples_removed += vacuum->nslots;
 }
 
-/* Second pass: the runs. */
+/*
+ * Moves those of the gathered entries that are to be removed to the front of
+ * the array, and returns how many.
+ */
+static int
+find_dead(AlexVacuum *vacuum)
+{
+	AlexEntry  *entries = vacuum->gathered;
+	int			ndead = 0;
+
+	alex_sort(entries, vacuum->scratch, vacuum->ngathered);
+	for (int i = 0; i < vacuum->ngathered; i++)
+	{
+		if (i % ALEX_LEAF_MAX_ENTRIES == 0)
+			CHECK_FOR_INTERRUPTS();
+		if (is_dead_tid(vacuum, entries[i].key))
+			entries[ndead++] = entries[i];
+	}
+	return ndead;
+}
+
+/* Removes what is to be removed of the leaf pages gathered from a run. */
+static void
+vacuum_gathered(AlexVacuum *vacuum, int which)
+{
+	const AlexRun *run = &vacuum->manifest->runs[which];
+	AlexEntry  *dead = vacuum->gathered;
+	int			ndead = find_dead(vacuum);
+	int			next = 0;
+
+	/* page by page, slot by slot */
+	for (int i = 0; i < ndead; i++)
+		dead[i].key = 0;
+	alex_sort(dead, vacuum->scratch, ndead);
+
+	for (int i = 0; i < vacuum->nleaves; i++)
+	{
+		GatheredLeaf *leaf = &vacuum->leaves[i];
+
+		vacuum->nslots = 0;
+		while (next < ndead && dead[next].tid >> 16 == i)
+			vacuum->slots[vacuum->nslots++] = dead[next++].tid & 0xFFFF;
+		leaf->live -= vacuum->nslots;
+
+		/* counted anew: a VACUUM that was cancelled has left more than it said */
+		vacuum->run_dead[which] += leaf->fence.entries - leaf->live;
+		if (leaf->live == 0)
+			vacuum->run_dead_pages[which]++;
+		if ((run->flags & ALEX_RUN_RETIRED) == 0)
+		{
+			vacuum->stats->num_index_tuples += leaf->live;
+			vacuum->stats->tuples_removed += vacuum->nslots;
+		}
+
+		if (vacuum->nslots > 0)
+		{
+			vacuum_delay_point();
+			mark_leaf(vacuum, &leaf->fence);
+		}
+	}
+	vacuum->nleaves = 0;
+	vacuum->ngathered = 0;
+}
+
+/* Adds the live entries of a leaf page to those gathered. */
+static void
+gather_leaf(AlexVacuum *vacuum, const AlexRun *run, const AlexFence *fence)
+{
+	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
+	int			which = vacuum->nleaves;
+	GatheredLeaf *leaf;
+	int			before = vacuum->ngathered;
+	int			nentries;
+	bool		any_dead;
+
+	if (vacuum->nleaves == vacuum->max_leaves)
+	{
+		vacuum->max_leaves *= 2;
+		vacuum->leaves = repalloc_huge(vacuum->leaves, vacuum->max_leaves *
+									   sizeof(GatheredLeaf));
+	}
+	leaf = &vacuum->leaves[vacuum->nleaves++];
+	leaf->fence = *fence;
+
+	alex_page_open(vacuum->reader, fence->block, fence->stamp,
+				   ALEX_PAGE_LEAF, run->id, false, &reference);
+	nentries = alex_leaf_count(reference.page);
+	any_dead = alex_leaf_dead_count(reference.page) > 0;
+	for (int first = 0; first < nentries; first += ALEX_LEAF_BLOCK)
+	{
+		uint64		keys[ALEX_LEAF_BLOCK];
+		uint64		tids[ALEX_LEAF_BLOCK];
+		int			n = Min(nentries - first, ALEX_LEAF_BLOCK);
+
+		alex_leaf_unpack(reference.page, first, n, keys, tids);
+		for (int i = 0; i < n; i++)
+		{
+			AlexEntry  *entry = &vacuum->gathered[vacuum->ngathered];
+
+			if (any_dead && alex_leaf_is_dead(reference.page, first + i))
+				continue;
+			entry->key = tids[i];
+			entry->tid = (uint64) which << 16 | (first + i);
+			vacuum->ngathered++;
+		}
+	}
+	alex_page_close(&reference);
+	leaf->live = vacuum->ngathered - before;
+}
+
+/* True, and a note is taken, when the block is visited for the first time. */
+static bool
+visit(AlexVacuum *vacuum, BlockNumber block)
+{
+	uint8		bit = 1 << (block % 8);
+
+	/* what should not be will be found out when the page is read */
+	if (block >= vacuum->nblocks)
+		return true;
+	if ((vacuum->visited[block / 8] & bit) != 0)
+		return false;
+	vacuum->visited[block / 8] |= bit;
+	return true;
+}
+
+static AlexEntry *
+allocate_entries(int n)
+{
+	return MemoryContextAllocHuge(CurrentMemoryContext,
+								  n * sizeof(AlexEntry));
+}
+
+static void
+begin_gathering(AlexVacuum *vacuum)
+{
+	int64		room = (int64) maintenance_work_mem * 1024 /
+		(2 * sizeof(AlexEntry));
+
+	vacuum->max_gathered = Max(Min(room, MAX_GATHERED), MIN_GATHERED);
+	vacuum->gathered = allocate_entries(vacuum->max_gathered);
+	vacuum->scratch = allocate_entries(vacuum->max_gathered);
+	vacuum->max_leaves = 1024;
+	vacuum->leaves = palloc(vacuum->max_leaves * sizeof(GatheredLeaf));
+	vacuum->nblocks = RelationGetNumberOfBlocks(vacuum->index);
+	vacuum->visited = MemoryContextAllocExtended(CurrentMemoryContext,
+												 vacuum->nblocks / 8 + 1,
+												 MCXT_ALLOC_HUGE |
+												 MCXT_ALLOC_ZERO);
+}
+
+/*
+ * Second pass: the runs.  The youngest come first, since they may have taken
+ * pages over from older ones.
+ */
 static void
 vacuum_runs(AlexVacuum *vacuum)
 {
 	AlexManifest *manifest = vacuum->manifest;
 
-	for (int i = 0; i < manifest->nruns; i++)
+	begin_gathering(vacuum);
+	for (int i = manifest->nruns - 1; i >= 0; i--)
 	{
 		AlexRun    *run = &manifest->runs[i];
 		AlexRunReader run_reader;
@@ -295,16 +429,25 @@ vacuum_runs(AlexVacuum *vacuum)
 		if (run->flags & ALEX_RUN_MOVED)
 			continue;
 		alex_run_open(&run_reader, vacuum->reader, run);
-		for (uint32 leaf = 0; leaf < run->leaf_pages; leaf++)
+		for (uint32 number = 0; number < run->leaf_pages; number++)
 		{
 			AlexFence	fence;
 
+			alex_run_fence(&run_reader, number, &fence);
+			if (!visit(vacuum, fence.block))
+				continue;
+			if (vacuum->ngathered + fence.entries > vacuum->max_gathered)
+				vacuum_gathered(vacuum, i);
 			vacuum_delay_point();
-			alex_run_fence(&run_reader, leaf, &fence);
-			vacuum_leaf(vacuum, i, &fence);
+			gather_leaf(vacuum, run, &fence);
 		}
+		vacuum_gathered(vacuum, i);
 		alex_run_close(&run_reader);
 	}
+	pfree(vacuum->visited);
+	pfree(vacuum->leaves);
+	pfree(vacuum->scratch);
+	pfree(vacuum->gathered);
 }
 
 /* Makes the dead bits visible to every mapped reader, here and on standbys. */
@@ -330,9 +473,13 @@ flush_dead_bits(AlexVacuum *vacuum)
 		AlexRun    *run = &change.manifest->runs[i];
 
 		for (int n = 0; n < vacuum->manifest->nruns; n++)
-			if (vacuum->manifest->runs[n].id == run->id &&
-				(run->flags & ALEX_RUN_MOVED) == 0)
-				run->dead = vacuum->run_dead[n];
+		{
+			if (vacuum->manifest->runs[n].id != run->id ||
+				(run->flags & ALEX_RUN_RETIRED) != 0)
+				continue;
+			run->dead = vacuum->run_dead[n];
+			run->dead_pages = vacuum->run_dead_pages[n];
+		}
 	}
 	commit_change(&change);
 }
@@ -364,6 +511,8 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 
 	vacuum->unflushed = (vacuum->manifest->flags & ALEX_META_UNFLUSHED) != 0;
 	vacuum->run_dead = palloc0(sizeof(uint64) * (vacuum->manifest->nruns + 1));
+	vacuum->run_dead_pages = palloc0(sizeof(uint32) *
+									 (vacuum->manifest->nruns + 1));
 	vacuum->reader = alex_reader_open(info->index,
 									  vacuum->manifest->incarnation);
 	vacuum->reader->strategy = info->strategy;
@@ -381,6 +530,7 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	UnlockPage(info->index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
 	pfree(vacuum->run_dead);
+	pfree(vacuum->run_dead_pages);
 	pfree(vacuum->manifest);
 	pfree(vacuum);
 	return stats;
@@ -428,7 +578,7 @@ alex_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	LockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
 	alex_remove_retired(index);
-	alex_compact_runs(index, false);
+	alex_compact_runs(index, false, NULL);
 
 	/* a frozen generation that a crash left is sealed now */
 	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))

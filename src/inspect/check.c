@@ -66,10 +66,11 @@ grow_claims(AlexCheck *check)
 	check->nblocks = nblocks;
 }
 
-static bool
-is_claimed(const AlexCheck *check, BlockNumber block)
+bool
+alex_check_is_claimed(const AlexCheck *check, BlockNumber block)
 {
-	return (check->claimed[block / 8] & (1 << (block % 8))) != 0;
+	return block < check->nblocks &&
+		(check->claimed[block / 8] & (1 << (block % 8))) != 0;
 }
 
 /* Notes that something refers to a block, which nothing did before. */
@@ -80,7 +81,7 @@ alex_check_claim(AlexCheck *check, BlockNumber block)
 		grow_claims(check);
 	if (block >= check->nblocks)
 		alex_check_fail(check, block, "the block is beyond the end of the file");
-	if (is_claimed(check, block))
+	if (alex_check_is_claimed(check, block))
 		alex_check_fail(check, block, "the page belongs to something else, too");
 	check->claimed[block / 8] |= 1 << (block % 8);
 }
@@ -199,7 +200,7 @@ check_unclaimed(AlexCheck *check)
 
 	for (BlockNumber block = 0; block < check->nblocks; block++)
 	{
-		if (is_claimed(check, block))
+		if (alex_check_is_claimed(check, block))
 			continue;
 
 		alex_check_read(check, block);
@@ -267,7 +268,8 @@ check_index(Relation heap, Relation index, bool heapallindexed)
 	check->mapping = alex_mapping_acquire(index, check->manifest->incarnation);
 	check->dead_bits_flushed = !RecoveryInProgress() &&
 		(check->manifest->flags & ALEX_META_UNFLUSHED) == 0;
-	for (int i = 0; i < check->manifest->nruns; i++)
+	/* the youngest first: they may have taken pages over from older ones */
+	for (int i = check->manifest->nruns - 1; i >= 0; i--)
 		alex_check_run(check, &check->manifest->runs[i]);
 	check_unclaimed(check);
 	alex_check_entries_end(check);

@@ -57,6 +57,7 @@ extern void alex_check_claim(AlexCheck *check, BlockNumber block);
 extern void alex_check_read(AlexCheck *check, BlockNumber block);
 
 /* Copies and checks a sealed page, also as the mapping shows it. */
+extern bool alex_check_is_claimed(const AlexCheck *check, BlockNumber block);
 extern void alex_check_read_sealed(AlexCheck *check, BlockNumber block,
 								   uint64 stamp, uint16 kind);
 

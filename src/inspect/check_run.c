@@ -55,8 +55,13 @@ run_fault(const AlexManifest *manifest, const AlexRun *run)
 		return "its pages belong to another run although it is not retired";
 	if (!retired && FullTransactionIdIsValid(run->safexid))
 		return "it is not retired but says since when";
-	if (run->unused != 0)
-		return "its unused field is not zero";
+	if (!retired && run->dead_pages > run->leaf_pages)
+		return "it has more dead pages than pages";
+	if (retired &&
+		(run->moved_pages > run->leaf_pages ||
+		((run->flags & ALEX_RUN_MOVED) != 0) !=
+		  (run->moved_pages == run->leaf_pages)))
+		return "its number of moved pages is wrong";
 	if (run->entries == 0 || run->leaf_pages == 0)
 		return "it is empty";
 	if (run->dead > run->entries)
@@ -236,8 +241,34 @@ check_leaf(RunCheck *run_check, const AlexFence *fence)
 }
 
 /*
- * Leaf pages of a run that was concatenated belong to a younger run, and are
- * checked there.
+ * Of a run of which some leaf pages were taken over, only the others are its
+ * own.  Younger runs have been checked before, and have claimed theirs.
+ */
+static void
+claim_leaves_that_stayed(RunCheck *run_check)
+{
+	const AlexRun *run = run_check->run;
+	AlexCheck  *check = run_check->check;
+	uint32		moved = 0;
+
+	for (uint32 i = 0; i < run->leaf_pages; i++)
+	{
+		AlexFence	fence = run_fence(run_check, i);
+
+		if (alex_check_is_claimed(check, fence.block))
+			moved++;
+		else
+			check_leaf(run_check, &fence);
+	}
+	if (moved != run->moved_pages)
+		alex_check_fail(check, run->model_block,
+						psprintf("%u of its leaf pages belong to others instead of %u",
+								 moved, run->moved_pages));
+}
+
+/*
+ * Leaf pages that were taken over belong to a younger run, and are checked
+ * there.
  */
 static void
 check_leaves(RunCheck *run_check)
@@ -247,6 +278,12 @@ check_leaves(RunCheck *run_check)
 
 	if ((run->flags & ALEX_RUN_MOVED) != 0)
 		return;
+
+	if (!run_check->live && run->moved_pages > 0)
+	{
+		claim_leaves_that_stayed(run_check);
+		return;
+	}
 
 	for (uint32 i = 0; i < run->leaf_pages; i++)
 	{

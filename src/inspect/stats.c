@@ -205,7 +205,7 @@ count_memtable(Relation index, uint64 incarnation)
 	return counts;
 }
 
-#define STATS_COLUMNS	17
+#define STATS_COLUMNS	23
 
 Datum
 alex_stats(PG_FUNCTION_ARGS)
@@ -219,6 +219,7 @@ alex_stats(PG_FUNCTION_ARGS)
 	RunCounts	runs = count_runs(manifest);
 	MemtableCounts memtable = count_memtable(index, manifest->incarnation);
 	PageCounts	pages = count_pages(index);
+	AlexCounters counters;
 	uint64		live = runs.entries + log.entries - runs.dead - log.dead;
 	int			i = 0;
 
@@ -247,6 +248,13 @@ alex_stats(PG_FUNCTION_ARGS)
 	nulls[i] = live == 0;
 	values[i++] = Float8GetDatum(live == 0 ? 0.0 :
 								 (double) pages.pages * BLCKSZ / live);
+	alex_counters_read(index, &counters);
+	values[i++] = Int64GetDatum(counters.seals);
+	values[i++] = Int64GetDatum(counters.entries_sealed);
+	values[i++] = Int64GetDatum(counters.compactions);
+	values[i++] = Int64GetDatum(counters.entries_rewritten);
+	values[i++] = Int64GetDatum(counters.entries_dropped);
+	values[i++] = Int64GetDatum(counters.pages_written);
 	Assert(i == STATS_COLUMNS);
 
 	relation_close(index, AccessShareLock);

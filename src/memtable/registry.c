@@ -26,6 +26,9 @@
 #include "alex/am.h"
 #include "alex/memtable.h"
 
+/* So many range scans make compaction keep fewer runs. */
+#define FEW_RANGE_SCANS		4
+
 typedef struct AlexRegistry
 {
 	LWLock		lock;			/* the hash table, and who occupies places */
@@ -70,6 +73,7 @@ init_place(AlexMemtable *memtable, int tranche)
 	pg_atomic_init_u64(&memtable->content, ALEX_CONTENT_UNREADY);
 	pg_atomic_init_u64(&memtable->hinted_runs, 0);
 	pg_atomic_init_u64(&memtable->last_used, 0);
+	pg_atomic_init_u32(&memtable->range_scans, 0);
 	LWLockInitialize(&memtable->lock, tranche);
 	ConditionVariableInit(&memtable->loaded);
 	for (int i = 0; i < lengthof(memtable->generations); i++)
@@ -181,6 +185,7 @@ occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 	memtable->versions = 0;
 	memtable->run_entries = 0;
 	pg_atomic_write_u64(&memtable->hinted_runs, 0);
+	pg_atomic_write_u32(&memtable->range_scans, 0);
 	pg_atomic_write_u64(&memtable->tenure,
 						pg_atomic_fetch_add_u64(&registry->next_tenure, 1));
 }
@@ -363,6 +368,23 @@ alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 	LWLockRelease(&memtable->lock);
 
 	return memtable;
+}
+
+bool
+alex_range_scans(Relation index, bool forget)
+{
+	AlexMemtable *memtable = alex_registry_lock(index);
+	uint32		number;
+
+	if (memtable == NULL)
+		return false;
+	number = pg_atomic_read_u32(&memtable->range_scans);
+	if (forget)
+		pg_atomic_write_u32(&memtable->range_scans, number / 2);
+	LWLockRelease(&memtable->lock);
+
+	/* a few now and then are not worth the writing */
+	return number >= FEW_RANGE_SCANS;
 }
 
 void

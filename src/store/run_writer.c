@@ -53,13 +53,6 @@
  */
 #define BULK_ENTRIES			(256 * 1024)
 
-/* Where a page went, and the buffer that had it then. */
-typedef struct WrittenPage
-{
-	BlockNumber block;
-	Buffer		buffer;
-} WrittenPage;
-
 struct AlexRunWriter
 {
 	Relation	index;
@@ -87,9 +80,7 @@ struct AlexRunWriter
 	uint32		group_fences[GROUP_PAGES];
 
 	/* pages written, to be flushed at the end */
-	WrittenPage *written;
-	uint64		nwritten;
-	uint64		max_written;
+	AlexWrittenPages *written;
 	XLogRecPtr	lsn;			/* end of the last record */
 
 	/* Bloom filter; NULL if there will be none */
@@ -157,13 +148,21 @@ log_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 
 /* Makes room for that many more written pages. */
 static void
-reserve_written(AlexRunWriter *writer, int npages)
+reserve_written(AlexWrittenPages *written, int npages)
 {
-	if (writer->nwritten + npages <= writer->max_written)
+	if (written->npages + npages <= written->max_pages)
 		return;
-	writer->max_written *= 2;
-	writer->written = repalloc_huge(writer->written,
-									writer->max_written * sizeof(WrittenPage));
+	if (written->pages == NULL)
+	{
+		written->max_pages = 64;
+		written->pages = MemoryContextAlloc(written->context,
+											64 * sizeof(AlexWrittenPage));
+		return;
+	}
+	written->max_pages *= 2;
+	written->pages = repalloc_huge(written->pages,
+								   written->max_pages *
+								   sizeof(AlexWrittenPage));
 }
 
 /*
@@ -176,7 +175,7 @@ write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 {
 	bool		need_wal = RelationNeedsWAL(writer->index);
 
-	reserve_written(writer, nbuffers);
+	reserve_written(writer->written, nbuffers);
 	if (need_wal)
 		XLogEnsureRecordSpace(nbuffers - 1, 0);
 
@@ -195,10 +194,11 @@ write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 
 	for (int i = 0; i < nbuffers; i++)
 	{
-		WrittenPage *written = &writer->written[writer->nwritten++];
+		AlexWrittenPage *page = &writer->written->pages[writer->written->npages++];
 
-		written->block = BufferGetBlockNumber(buffers[i]);
-		written->buffer = buffers[i];
+		page->place.block = BufferGetBlockNumber(buffers[i]);
+		page->place.stamp = alex_page_header(group_page(writer, i))->stamp;
+		page->buffer = buffers[i];
 		UnlockReleaseBuffer(buffers[i]);
 	}
 }
@@ -311,17 +311,17 @@ flush_written(AlexRunWriter *writer)
 	if (!XLogRecPtrIsInvalid(writer->lsn))
 		XLogFlush(writer->lsn);
 
-	for (uint64 i = 0; i < writer->nwritten; i++)
+	for (uint64 i = 0; i < writer->written->npages; i++)
 	{
-		WrittenPage *written = &writer->written[i];
+		AlexWrittenPage *page = &writer->written->pages[i];
 
 		CHECK_FOR_INTERRUPTS();
 		if (!ReadRecentBuffer(writer->index->rd_node, MAIN_FORKNUM,
-							  written->block, written->buffer))
+							  page->place.block, page->buffer))
 			continue;
-		LockBuffer(written->buffer, BUFFER_LOCK_SHARE);
-		FlushOneBuffer(written->buffer);
-		UnlockReleaseBuffer(written->buffer);
+		LockBuffer(page->buffer, BUFFER_LOCK_SHARE);
+		FlushOneBuffer(page->buffer);
+		UnlockReleaseBuffer(page->buffer);
 	}
 }
 
@@ -598,14 +598,27 @@ alex_run_writer_begin(Relation index, AlexPart part, uint64 expected_entries,
 	writer->max_fences = 64;
 	writer->fences = palloc(writer->max_fences * sizeof(AlexFence));
 	writer->group = palloc(GROUP_PAGES * BLCKSZ);
-	writer->max_written = 64;
-	writer->written = palloc(writer->max_written * sizeof(WrittenPage));
+	writer->written = palloc0(sizeof(AlexWrittenPages));
+	writer->written->context = context;
 
 	if (bloom)
 		begin_bloom(writer, expected_entries);
 
 	MemoryContextSwitchTo(old_context);
 	return writer;
+}
+
+void
+alex_run_writer_record(AlexRunWriter *writer, AlexWrittenPages *written)
+{
+	Assert(writer->written->npages == 0 && written->npages == 0);
+	writer->written = written;
+}
+
+bool
+alex_run_writer_has_filter(const AlexRunWriter *writer)
+{
+	return writer->bloom != NULL;
 }
 
 void
@@ -630,19 +643,35 @@ alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid)
 		add_to_bloom(writer, key);
 }
 
+/* Adds the keys of a whole leaf page. */
+static void
+add_page_to_bloom(AlexRunWriter *writer, const char *page)
+{
+	int			count = alex_leaf_count(page);
+	uint64		keys[ALEX_LEAF_BLOCK];
+	uint64		tids[ALEX_LEAF_BLOCK];
+
+	for (int first = 0; first < count; first += ALEX_LEAF_BLOCK)
+	{
+		int			n = Min(count - first, ALEX_LEAF_BLOCK);
+
+		alex_leaf_unpack(page, first, n, keys, tids);
+		for (int i = 0; i < n; i++)
+			add_to_bloom(writer, keys[i]);
+	}
+}
+
 void
-alex_run_writer_adopt(AlexRunWriter *writer, const AlexFence *fence)
+alex_run_writer_adopt(AlexRunWriter *writer, const AlexFence *fence,
+					  const char *page)
 {
 	pack_pending(writer, true);
 
 	*add_fence(writer) = *fence;
 	writer->entries += fence->entries;
 	writer->last_adopted = true;
-
-	/* A filter without the page's keys would deny them. */
 	if (writer->bloom != NULL)
-		pfree(writer->bloom);
-	writer->bloom = NULL;
+		add_page_to_bloom(writer, page);
 }
 
 void
@@ -675,4 +704,23 @@ alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run)
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(writer->context);
+}
+
+/*
+ * Frees pages that were written in vain.  They are no orphans any more when
+ * somebody has found them before us, and then carry other stamps.
+ */
+void
+alex_written_pages_free(Relation index, AlexWrittenPages *written)
+{
+	AlexPagePointer pages[ALEX_RECORD_BLOCKS];
+
+	while (written->npages > 0)
+	{
+		int			n = 0;
+
+		while (n < lengthof(pages) && written->npages > 0)
+			pages[n++] = written->pages[--written->npages].place;
+		alex_space_free(index, pages, n);
+	}
 }

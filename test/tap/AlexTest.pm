@@ -39,6 +39,7 @@ shared_buffers = 32MB
 max_connections = 30
 autovacuum = off
 jit = off
+alexam.background_compaction = off
 log_statement = none
 $conf
 END

@@ -266,6 +266,41 @@ is(live_entries(), sql('SELECT count(*) FROM d'), 'rolled back versions, and row
 check_index($node, 'd_k', 'rolled back versions');
 compare_scans($node, 'd', 'rolled back versions');
 
+# Rows updated a few at a time, over and over, without VACUUM: the background
+# workers keep the file within four times the size of a fresh index: the log,
+# a run, and another one that is to replace it.
+$node->append_conf('postgresql.conf', 'alexam.background_compaction = on');
+$node->reload;
+sql(<<'END');
+CREATE TABLE churn (id int4, k int8, b int8, v int8);
+INSERT INTO churn SELECT i, hashint8extended(i, 0), hashint8extended(i, 0), 0 FROM generate_series(1, 50000) i;
+CREATE INDEX churn_k ON churn USING alex (k);
+CREATE INDEX churn_b ON churn USING btree (b);
+CREATE INDEX churn_v ON churn USING btree (v);
+CREATE PROCEDURE churn() LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..250 LOOP
+		UPDATE churn SET v = v + 1 WHERE id % 250 = i * 7 % 250;
+		COMMIT;
+		PERFORM pg_sleep(0.005);
+	END LOOP;
+END;
+$$;
+END
+my $fresh_size = sql("SELECT pg_relation_size('churn_k')");
+foreach my $round (1 .. 6)
+{
+	sql('CALL churn()');
+	ok($node->poll_query_until("postgres",
+			"SELECT sum(entries) < 80000 FROM alex_runs('churn_k') WHERE state = 'live'"),
+		"churn, round $round: old versions go");
+}
+my $size = sql("SELECT pg_relation_size('churn_k')");
+cmp_ok($size, '<', 4 * $fresh_size, "churn: size of the file, $size after $fresh_size");
+check_index($node, 'churn_k', 'churn');
+compare_scans($node, 'churn', 'churn');
+sql('DROP TABLE churn');
+
 # Many duplicates, all alive, do not make a merge visit the heap for each.
 sql(<<'END');
 CREATE TABLE dup (k int8, b int8, filler text);

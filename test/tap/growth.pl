@@ -78,6 +78,42 @@ foreach my $round (1 .. 20)
 }
 check_sizes('compaction', @sizes);
 
+# A sliding window over keys that ascend: pages that are wholly dead leave, and
+# the others stay as they are.
+sub slide_query
+{
+	my ($step) = @_;
+	my ($first, $next, $keep) = map { 20000 * $_ } $step, $step + 1, $step - 15;
+
+	return <<"END";
+INSERT INTO w SELECT i, key, key
+FROM generate_series($first, $next - 1) AS i,
+	LATERAL (SELECT i * 1000000007::bigint + hashint8extended(i, 1) % 10000000 AS key) AS keys;
+DELETE FROM w WHERE id < $keep;
+END
+}
+
+$node->safe_psql('postgres', 'CREATE TABLE w (id int, k bigint, b bigint);');
+$node->safe_psql('postgres', slide_query($_)) foreach 0 .. 15;
+$node->safe_psql('postgres', 'CREATE INDEX w_k ON w USING alex (k); CREATE INDEX w_b ON w (b);');
+my $counters = q{SELECT entries_sealed, entries_rewritten FROM alex_stats('w_k')};
+my ($sealed, $rewritten) = split(/\|/, $node->safe_psql('postgres', $counters));
+@sizes = ();
+foreach my $step (16 .. 56)
+{
+	$node->safe_psql('postgres', "SET alexam.batch_size = 100000; SET alexam.direct_seal_threshold = 1000;\n" . slide_query($step));
+	$node->safe_psql('postgres', 'VACUUM w');
+	push(@sizes, (page_counts($node, 'w_k'))[0]);
+}
+compare_scans($node, 'w', 'sliding window');
+check_index($node, 'w_k', 'sliding window');
+my ($sealed_now, $rewritten_now) = split(/\|/, $node->safe_psql('postgres', $counters));
+$node->safe_psql('postgres', 'REINDEX INDEX w_k');
+my ($fresh) = page_counts($node, 'w_k');
+cmp_ok((sort { $b <=> $a } @sizes)[0], '<=', 1.5 * $fresh, "sliding window: at most half more than the $fresh pages of a fresh index (@sizes)");
+cmp_ok($rewritten_now - $rewritten, '<=', ($sealed_now - $sealed) / 10,
+	'sliding window: next to no entries are rewritten');
+
 # Failures at every step that leaves pages behind (hazard H11).
 my $compact = q{SELECT alex_compact('t_k')};
 foreach my $case (

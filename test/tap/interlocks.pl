@@ -143,13 +143,13 @@ foreach my $hazard ('H8', 'H17')
 	my $table    = lc $hazard;
 
 	$node->safe_psql('postgres', "CREATE TABLE $table (k int); CREATE INDEX ${table}_k ON $table USING alex (k);");
-	foreach my $run (1 .. 30)
+	foreach my $run (1 .. 12)
 	{
 		$node->safe_psql('postgres',
 			"INSERT INTO $table SELECT (i * 100 + $run) * 7919 % 100003 FROM generate_series(1, 100) i");
 	}
 	$node->safe_psql('postgres', "ANALYZE $table");
-	is($node->safe_psql('postgres', "SELECT runs FROM alex_stats('${table}_k')"), 30, "$hazard: many runs");
+	is($node->safe_psql('postgres', "SELECT runs FROM alex_stats('${table}_k')"), 12, "$hazard: many runs");
 
 	open_cursor_on_dead_rows($reader, $table, 'on');
 	send_statement($vacuum, "VACUUM (INDEX_CLEANUP on) $table");
@@ -161,7 +161,7 @@ foreach my $hazard ('H8', 'H17')
 			"INSERT INTO $table SELECT (i * 100 + $run + 50) * 7919 % 100003 FROM generate_series(1, 100) i");
 	}
 	cmp_ok($node->safe_psql('postgres', "SELECT runs FROM alex_stats('${table}_k')"),
-		'>', 32, "$hazard: inserts are sealed, but not compacted, meanwhile");
+		'>', 12, "$hazard: inserts are sealed, but not compacted, meanwhile");
 	if ($hazard eq 'H17')
 	{
 		foreach my $function ('alex_compact', 'alex_check')
