@@ -32,15 +32,10 @@
  * for all runs.
  */
 extern int	alex_choose_runs(Relation index, const AlexManifest *manifest,
-							 AlexPart part, bool all, bool ranges, const AlexRun **chosen);
+							 AlexPart part, bool all, bool ranges,
+							 const AlexRun **chosen);
 
-/*
- * Is anything due?  *many is set if an inserter should see to it that it is
- * done, because there are many runs.
- */
-extern bool alex_compaction_due(Relation index,
-								const AlexManifest *manifest, bool ranges,
-								bool *many);
+extern int	alex_count_live_runs(const AlexManifest *manifest, AlexPart part);
 
 /*
  * A long-lived snapshot keeps the pages of retired runs; more compaction

@@ -193,22 +193,15 @@ alex_choose_runs(Relation index, const AlexManifest *manifest, AlexPart part,
 	return 0;
 }
 
-bool
-alex_compaction_due(Relation index, const AlexManifest *manifest, bool ranges,
-					bool *many)
+int
+alex_count_live_runs(const AlexManifest *manifest, AlexPart part)
 {
-	const AlexRun **runs = palloc(sizeof(AlexRun *) * (manifest->nruns + 1));
-	bool		due = false;
+	int			count = 0;
 
-	*many = false;
-	for (int part = 0; part < ALEX_PARTS; part++)
-	{
-		due |= alex_choose_runs(index, manifest, part, false, ranges,
-								runs) > 0;
-		*many |= live_runs(manifest, part, runs) > MAX_RUNS;
-	}
-	pfree(runs);
-	return due;
+	for (int i = 0; i < manifest->nruns; i++)
+		count += manifest->runs[i].part == part &&
+			(manifest->runs[i].flags & ALEX_RUN_RETIRED) == 0;
+	return count;
 }
 
 bool

@@ -396,20 +396,24 @@ alex_direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
 }
 
 /*
- * An inserter that has made runs asks for compaction when some is due.  If
- * nobody can be asked, or too many runs have come together all the same, it
- * compacts itself, unless somebody else is at it.
+ * An inserter that has made runs asks for compaction, if there are others.
+ * Whether any is due may take visits to the heap to find out (for churned
+ * runs), so that is left to whoever answers.  If too many runs have come
+ * together all the same, the inserter compacts itself, unless somebody else is
+ * at it.
  */
 void
 alex_relieve(Relation index)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
-	bool		due;
+	int			most = 0;
 	bool		many;
 
-	due = alex_compaction_due(index, manifest,
-							  alex_range_scans(index, false), &many);
-	if (due)
+	for (int part = 0; part < ALEX_PARTS; part++)
+		most = Max(most, alex_count_live_runs(manifest, part));
+	many = most > ALEX_MANY_RUNS;
+
+	if (most > 1)
 		(void) alex_request_compaction(index, many);
 	if (many &&
 		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
