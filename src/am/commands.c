@@ -112,6 +112,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 {
 	volatile int utility = is_harmless(pstmt->utilityStmt) ? 0 : 1;
 	volatile int command = runs_others(pstmt->utilityStmt) ? 1 : 0;
+	const IndexStmt *create = IsA(pstmt->utilityStmt, IndexStmt) ?
+		(const IndexStmt *) pstmt->utilityStmt : NULL;
 
 	if (utility > 0 && IsTransactionState())
 		alex_pending_flush_all();
@@ -130,8 +132,12 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	}
 	PG_END_TRY();
 
-	if (IsA(pstmt->utilityStmt, IndexStmt))
-		alex_unique_warn((IndexStmt *) pstmt->utilityStmt);
+	/*
+	 * The statement itself may be gone by now: a procedure that rolls back
+	 * releases its portal's plan.  CREATE INDEX does not.
+	 */
+	if (create != NULL)
+		alex_unique_warn(create);
 }
 
 /* Has the plan an INSERT ... ON CONFLICT, at its top or in a WITH? */

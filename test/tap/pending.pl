@@ -499,5 +499,30 @@ END
 	check_all('many', 300 + 4 * 60 * 61, "$name, VACUUM once more");
 }
 
+# A procedure that rolls back releases the plan of its own CALL, and if that has
+# been deallocated, it is gone when the hooks come back from it.
+{
+	my $name = 'a CALL whose plan is freed while it runs';
+	my $script = $node->basedir . '/call.sql';
+
+	$node->safe_psql('postgres', <<'END');
+CREATE TABLE called (k int);
+CREATE INDEX called_k ON called USING alex (k);
+CREATE PROCEDURE forget() LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO called VALUES (1), (2);
+	DEALLOCATE ALL;
+	ROLLBACK;
+	INSERT INTO called VALUES (3), (4);
+END $$;
+END
+	append_to_file($script, "CALL forget();\n");
+	$node->command_ok(
+		[ 'pgbench', '-n', '-M', 'prepared', '-t', '1', '-f', $script, '-d', $node->connstr('postgres') ],
+		$name);
+	is($node->safe_psql('postgres', "SELECT look('called')"), 2, "$name: rows");
+	check_index($node, 'called_k', $name);
+}
+
 $node->stop;
 done_testing();
