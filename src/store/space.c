@@ -264,7 +264,19 @@ alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 
 			buffer = ReadBuffer(index, pages[next].block);
 			page = BufferGetPage(buffer);
-			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+
+			/*
+			 * The sweep, and a worker that frees what it wrote in vain, may
+			 * have the same pages in different orders.  So nobody waits for
+			 * a page while holding others: these are freed first.
+			 */
+			if (nbuffers == 0)
+				LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+			else if (!ConditionalLockBuffer(buffer))
+			{
+				ReleaseBuffer(buffer);
+				break;
+			}
 			if (!PageIsNew(page) &&
 				alex_page_header(page)->stamp == pages[next].stamp &&
 				alex_page_header(page)->kind != ALEX_PAGE_FREE)
