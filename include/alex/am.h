@@ -307,7 +307,9 @@ extern uint64 alex_dropper_end(AlexDropper *dropper,
 /*
  * Moves to the front of the live runs of one part a run and older ones that
  * hold earlier versions of the same rows, and returns their number; 0 if
- * there are none.  Changes the order of the others.
+ * there are none.  Changes the order of the others.  Caller holds the
+ * maintenance lock: it looks up TIDs of runs in the heap, which VACUUM must not
+ * free meanwhile.
  */
 extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
 								const AlexRun **runs, int nruns);
