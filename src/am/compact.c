@@ -33,6 +33,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "storage/procarray.h"
@@ -403,25 +404,33 @@ collect_pages(AlexReader *reader, const AlexRun *run, const uint8 *marks,
 /*
  * The newest safexid of the retired runs that no scan can be following any
  * more; invalid when there are none.  All runs with an older one can go too.
+ *
+ * Only snapshots that may read the table matter.  Those in other databases
+ * and the horizon of logical slots, which is for catalogs, might hold
+ * everything up for days.  A table that is local to this session is asked
+ * about like a shared one: its own horizon knows nothing of our snapshots.
  */
 static FullTransactionId
-find_removable(const AlexManifest *manifest)
+find_removable(Relation index, const AlexManifest *manifest)
 {
 	FullTransactionId newest = InvalidFullTransactionId;
+	Relation	heap = table_open(index->rd_index->indrelid, AccessShareLock);
+	Relation	seen_by = RELATION_IS_LOCAL(heap) ? NULL : heap;
 
 	/* makes GlobalVisCheckRemovableFullXid look at the present (H22) */
-	(void) GetOldestNonRemovableTransactionId(NULL);
+	(void) GetOldestNonRemovableTransactionId(seen_by);
 
 	for (int i = 0; i < manifest->nruns; i++)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
 		if ((run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
-			GlobalVisCheckRemovableFullXid(NULL, run->safexid) &&
+			GlobalVisCheckRemovableFullXid(seen_by, run->safexid) &&
 			(!FullTransactionIdIsValid(newest) ||
 			 FullTransactionIdFollows(run->safexid, newest)))
 			newest = run->safexid;
 	}
+	table_close(heap, AccessShareLock);
 	return newest;
 }
 
@@ -480,7 +489,7 @@ bool
 alex_remove_retired(Relation index)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
-	FullTransactionId newest = find_removable(manifest);
+	FullTransactionId newest = find_removable(index, manifest);
 	int			nretired = 0;
 	bool		incomplete = false;
 

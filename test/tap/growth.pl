@@ -14,6 +14,7 @@ use Test::More;
 my $node = alex_node('growth', <<'END');
 alexam.memtable_entries = 500
 alexam.batch_size = 1
+wal_level = logical
 END
 $node->start;
 create_test_table($node);
@@ -141,6 +142,25 @@ foreach my $case (
 		push(@sizes, (page_counts($node, 't_k'))[0]);
 	}
 	check_sizes("H11: failures at $failpoint", @sizes);
+}
+
+# A logical slot that nobody reads, and a snapshot in another database, keep no
+# run: neither can lead to a reader of this table.
+{
+	my $name = 'H22: a slot and another database';
+	my $other = $node->background_psql('template1');
+
+	$node->safe_psql('postgres', "SELECT pg_create_logical_replication_slot('stalled', 'pgoutput')");
+	$other->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+	$node->safe_psql('postgres', replace_query(2000));
+	$node->safe_psql('postgres', "SELECT alex_compact('t_k')");
+	$node->safe_psql('postgres', 'SELECT txid_current()');
+	$node->safe_psql('postgres', 'VACUUM t');
+	is( $node->safe_psql('postgres', "SELECT count(*) FROM alex_runs('t_k') WHERE state = 'retired'"),
+		0, "$name: no retired runs");
+	$other->query_safe('COMMIT');
+	$other->quit;
+	$node->safe_psql('postgres', "SELECT pg_drop_replication_slot('stalled')");
 }
 compare_scans($node, 't', 'after all that');
 check_index($node, 't_k', 'after all that');
