@@ -7,9 +7,9 @@
  * are taken, the one that was used longest ago goes, unless a request waits in
  * it: what it counted is lost, and nothing else.
  *
- * Whoever makes a run asks here for compaction, if some is due.  A request is
- * no promise: it may be dropped at any time, since the next run that comes
- * asks again, and VACUUM compacts in any case.  The launcher looks for
+ * Whoever makes a run asks here for compaction, unless it is the only one.  A
+ * request is no promise: it may be dropped at any time, since the next run that
+ * comes asks again, and VACUUM compacts in any case.  The launcher looks for
  * databases with requests, a worker for those of its database (worker.c).
  *
  * Copyright (c) 2026, alexam contributors

@@ -18,8 +18,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(alex_node create_test_table wait_for_crash check_index
-  compare_scans page_counts);
+our @EXPORT = qw(alex_node create_test_table fill_query wait_for_crash
+  check_index compare_scans page_counts entries_read);
 
 # A new cluster with alexam preloaded, not started yet.  $conf is added to
 # postgresql.conf, %init goes to PostgreSQL::Test::Cluster's init().
@@ -66,6 +66,18 @@ END
 	return;
 }
 
+# A call of fill() for that many more rows, in a script with one such table.
+my $next_id = 1;
+
+sub fill_query
+{
+	my ($count) = @_;
+	my $first = $next_id;
+
+	$next_id += $count;
+	return "SELECT fill($first, " . ($next_id - 1) . ')';
+}
+
 # A backend crashed: waits until the server, which does not restart by itself
 # (restart_after_crash is off), is gone, so that it can be started again.
 sub wait_for_crash
@@ -94,6 +106,28 @@ sub check_index
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return is($errors, '', "$name: alex_check") if $status != 0;
 	return pass("$name: alex_check");
+}
+
+# The result of a query, and the entries that its scan of an index delivers.
+sub entries_read
+{
+	my ($where, $index, $query, $more) = @_;
+
+	$more //= '';
+	my $output = $where->safe_psql('postgres', <<"END");
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; $more
+BEGIN;
+EXPLAIN (COSTS OFF) $query;
+\\echo ==
+$query;
+\\echo ==
+SELECT pg_stat_get_xact_tuples_returned('$index'::regclass);
+COMMIT;
+END
+	my ($plan, $result, $number) = split(/\n?==\n/, $output);
+
+	$plan =~ /Scan (Backward )?using $index / or die "the plan is not a scan of $index: $plan";
+	return ($result, $number);
 }
 
 # The number of pages of an index: all, free ones, and orphans (which nothing

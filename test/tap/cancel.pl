@@ -17,17 +17,6 @@ my $node = alex_node('cancel', "alexam.memtable_entries = 200\nalexam.batch_size
 $node->start;
 create_test_table($node);
 
-my $next_id = 1;
-
-sub fill_query
-{
-	my ($count) = @_;
-	my $first = $next_id;
-
-	$next_id += $count;
-	return "SELECT fill($first, " . ($next_id - 1) . ')';
-}
-
 sub insert
 {
 	my ($count) = @_;

@@ -29,25 +29,6 @@ sub sql
 	return $node->safe_psql('postgres', $sql);
 }
 
-# The result of a query, and the entries that its scan of an index delivers.
-sub entries_read
-{
-	my ($where, $index, $query, $more) = @_;
-	my $output = $where->safe_psql('postgres', $settings . ($more // '') . <<"END");
-BEGIN;
-EXPLAIN (COSTS OFF) $query;
-\\echo ==
-$query;
-\\echo ==
-SELECT pg_stat_get_xact_tuples_returned('$index'::regclass);
-COMMIT;
-END
-	my ($plan, $result, $number) = split(/\n?==\n/, $output);
-
-	$plan =~ /Scan (Backward )?using $index / or die "the plan is not a scan of $index: $plan";
-	return ($result, $number);
-}
-
 #
 # A queue: the first row comes after many dead ones.  The alex index is on k,
 # the btree index on b.

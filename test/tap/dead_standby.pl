@@ -17,32 +17,12 @@ use Test::More;
 
 my $node = replicated_node('primary', '');
 my $standby = start_standby('standby', $node, $node);
-my $settings = 'SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;';
 
 sub sql
 {
 	my ($sql) = @_;
 
 	return $node->safe_psql('postgres', $sql);
-}
-
-# The result of a query, and the entries that its scan of an index delivers.
-sub entries_read
-{
-	my ($where, $index, $query, $more) = @_;
-	my $output = $where->safe_psql('postgres', $settings . ($more // '') . <<"END");
-BEGIN;
-EXPLAIN (COSTS OFF) $query;
-\\echo ==
-$query;
-\\echo ==
-SELECT pg_stat_get_xact_tuples_returned('$index'::regclass);
-COMMIT;
-END
-	my ($plan, $result, $number) = split(/\n?==\n/, $output);
-
-	$plan =~ /Scan (Backward )?using $index / or die "the plan is not a scan of $index: $plan";
-	return ($result, $number);
 }
 
 #

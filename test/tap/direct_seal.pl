@@ -18,17 +18,7 @@ END
 $node->start;
 create_test_table($node);
 
-my $next_id = 1;
 my $rows = 0;
-
-sub fill_query
-{
-	my ($count) = @_;
-	my $first = $next_id;
-
-	$next_id += $count;
-	return "SELECT fill($first, " . ($next_id - 1) . ')';
-}
 
 sub insert
 {
