@@ -128,6 +128,52 @@ foreach my $place ('run', 'memtable')
 }
 
 #
+# H2: the same with a run that a compaction has retired since the scan took its
+# view.  It has entries of a run and of the memtable, and so a pin on one leaf
+# page of the run, which has no dead entries: VACUUM need not wait for it.
+#
+foreach my $mmap ('on', 'off')
+{
+	my $title  = "H2, retired run, use_mmap $mmap";
+	my $reader = session('reader');
+	my $rows   = 20000;
+
+	# keys that are random for the codec, so that there are many leaf pages
+	$node->safe_psql('postgres', <<"END");
+SET alexam.memtable_entries = 100000;
+CREATE TABLE h2 (k bigint) WITH (autovacuum_enabled = off);
+INSERT INTO h2 SELECT hashint8extended(i, 0) & ((1::bigint << 60) - 1) FROM generate_series(1, $rows) i;
+CREATE INDEX h2_k ON h2 USING alex (k);
+INSERT INTO h2 SELECT hashint8extended(i, 1) & ((1::bigint << 60) - 1) FROM generate_series(1, 500) i;
+VACUUM ANALYZE h2;
+DELETE FROM h2 WHERE k > 1::bigint << 58;
+END
+	my $left = $node->safe_psql('postgres',
+		"$without_index SELECT k FROM h2 ORDER BY k");
+	$reader->query("SET alexam.use_mmap = $mmap");
+	$reader->query('BEGIN');
+	$reader->query('DECLARE c CURSOR FOR SELECT k FROM h2 WHERE k >= 0 ORDER BY k');
+	my $keys = $reader->query('FETCH 2 FROM c');
+
+	# the reader must not wait for these, nor they for the reader
+	$node->safe_psql('postgres', <<'END');
+SET alexam.memtable_entries = 100000;
+SELECT alex_compact('h2_k');
+VACUUM (INDEX_CLEANUP on) h2;
+END
+	is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM alex_runs('h2_k') WHERE state = 'retired'"),
+		't', "$title: there is one");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM h2 WHERE k > 1::bigint << 58"),
+		'0', "$title: its rows are gone");
+	$keys .= "\n" . $reader->query('FETCH ALL FROM c');
+	ok($keys eq $left, "$title: no deleted row");
+	$reader->query('COMMIT');
+	check_index($node, 'h2_k', $title);
+	$reader->quit;
+	$node->safe_psql('postgres', 'DROP TABLE h2');
+}
+
+#
 # H8: a compaction while VACUUM sets dead bits
 # H17: a seal, or a compaction, in a session that VACUUM waits for
 #
@@ -186,6 +232,38 @@ foreach my $hazard ('H8', 'H17')
 	same_keys($table, "$hazard, compacted");
 	check_index($node, "${table}_k", "$hazard, compacted");
 	$_->quit foreach ($reader, $vacuum, $hazard eq 'H8' ? $inserter : ());
+}
+
+#
+# H8: VACUUM marks entries of the log dead while a seal, which has read them, is
+# about to list their run
+#
+{
+	my $inserter = session('inserter');
+	my $vacuum   = session('vacuum');
+
+	$node->safe_psql('postgres', <<'END');
+CREATE TABLE h8_seal (k int) WITH (autovacuum_enabled = off);
+CREATE INDEX h8_seal_k ON h8_seal USING alex (k);
+INSERT INTO h8_seal SELECT i FROM generate_series(1, 90) i;
+DELETE FROM h8_seal WHERE k % 2 = 0;
+END
+	$node->append_conf('postgresql.conf', "alexam.failpoint = 'seal-before-install?'");
+	$node->reload;
+	send_statement($inserter, 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i');
+	is(wait_blocked('inserter', 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i'),
+		'Extension', 'H8, seal: the run is written, but not listed');
+	send_statement($vacuum, 'VACUUM (INDEX_CLEANUP on) h8_seal');
+	is(wait_blocked('vacuum', 'VACUUM (INDEX_CLEANUP on) h8_seal'), 'Lock', 'H8, seal: VACUUM waits');
+	$node->append_conf('postgresql.conf', "alexam.failpoint = ''");
+	$node->reload;
+	$_->query_safe('SELECT 1') foreach ($inserter, $vacuum);
+
+	# the line pointers that VACUUM freed are used again
+	$node->safe_psql('postgres', 'INSERT INTO h8_seal SELECT 1000000 + i FROM generate_series(1, 300) i');
+	same_keys('h8_seal', 'H8, seal');
+	check_index($node, 'h8_seal_k', 'H8, seal');
+	$_->quit foreach ($inserter, $vacuum);
 }
 
 #
