@@ -5,7 +5,10 @@
 #   make installcheck   SQL and isolation tests against a running server which
 #                       has alexam in shared_preload_libraries
 #   make test           all tests, in a scratch installation and cluster of
-#                       their own; TESTS="unit regress isolation tap" selects
+#                       their own; TESTS="unit hazards regress isolation tap"
+#                       selects
+#   make hazards        show that tests fail when a guard is taken out of the
+#                       sources (half an hour); HAZARDS="H1 H9" selects
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -41,7 +44,7 @@ EXTRA_CLEAN = build build-flags $(DEPENDENCIES)
 
 # "make demo" alone must work before any package is installed.
 goals := $(or $(MAKECMDGOALS),all)
-ifneq (,$(filter-out demo unit-programs,$(goals)))
+ifneq (,$(filter-out demo hazards unit-programs,$(goals)))
 headers := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
 ifeq (,$(wildcard $(headers)/postgres.h))
 $(error $(PG_CONFIG) leads to no server headers: install them (Debian: apt install postgresql-server-dev-15) or set PG_CONFIG)
@@ -98,7 +101,10 @@ test:
 		REGRESS='$(REGRESS)' ISOLATION='$(ISOLATION)' TAP='$(TAP)' \
 		test/run-tests
 
+hazards:
+	+@PG_CONFIG='$(PG_CONFIG)' test/prove-hazards $(HAZARDS)
+
 demo:
 	+@PG_CONFIG='$(PG_CONFIG)' demo/demo
 
-.PHONY: test demo unit-programs FORCE
+.PHONY: test hazards demo unit-programs FORCE
