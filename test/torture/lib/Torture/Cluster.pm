@@ -1,0 +1,189 @@
+# Cluster.pm
+#	  A server that is started, stopped and killed.
+#
+# Unlike PostgreSQL::Test::Cluster, which is made for one test script, this has
+# its directory where it is told, can be killed at any moment and be looked at
+# by several processes.
+#
+# Copyright (c) 2026, alexam contributors
+
+package Torture::Cluster;
+
+use strict;
+use warnings;
+
+use DBI;
+use POSIX ();
+use Time::HiRes qw(sleep time);
+
+use constant PATIENCE => 120;
+
+# The arguments: directory (made here), bindir of the installation, settings
+# (a text), socket (the directory of the server's socket).
+sub new
+{
+	my ($class, %self) = @_;
+
+	$self{data} = "$self{directory}/data";
+	$self{log} = "$self{directory}/server.log";
+	$self{socket} //= $self{directory};
+	$self{port} //= 5432;
+	return bless(\%self, $class);
+}
+
+sub create
+{
+	my ($self, @options) = @_;
+
+	$self->run('initdb', '--no-sync', '--auth=trust', '--username=postgres',
+		'--encoding=UTF8', '--no-locale', '--data-checksums', @options,
+		"--pgdata=$self->{data}");
+	$self->configure($self->{settings});
+	return;
+}
+
+# Adds settings to the configuration file.
+sub configure
+{
+	my ($self, $settings) = @_;
+
+	open(my $file, '>>', "$self->{data}/postgresql.conf") or die "postgresql.conf: $!\n";
+	print $file "port = $self->{port}\nlisten_addresses = ''\n",
+	  "unix_socket_directories = '$self->{socket}'\n$settings\n";
+	close($file) or die "postgresql.conf: $!\n";
+	return;
+}
+
+# Runs one of the server's programs.
+sub run
+{
+	my ($self, $program, @arguments) = @_;
+
+	my $pid = fork() // die "fork: $!\n";
+	if ($pid == 0)
+	{
+		open(STDOUT, '>>', "$self->{directory}/output") && open(STDERR, '>&', \*STDOUT)
+		  && exec("$self->{bindir}/$program", @arguments);
+		POSIX::_exit(127);
+	}
+	waitpid($pid, 0);
+	die "$program fails, see $self->{directory}/output and $self->{log}\n" if $? != 0;
+	return;
+}
+
+sub start
+{
+	my ($self) = @_;
+
+	$self->run('pg_ctl', "--pgdata=$self->{data}", "--log=$self->{log}", '--wait',
+		'--timeout=' . PATIENCE, '--silent', 'start');
+	return;
+}
+
+sub stop
+{
+	my ($self, $mode) = @_;
+
+	$self->run('pg_ctl', "--pgdata=$self->{data}", "--mode=$mode", '--wait',
+		'--timeout=' . PATIENCE, '--silent', 'stop');
+	return;
+}
+
+# The postmaster's process id, if there is one.
+sub pid
+{
+	my ($self) = @_;
+
+	open(my $file, '<', "$self->{data}/postmaster.pid") or return;
+	my $pid = <$file>;
+	close($file);
+	return defined($pid) && $pid =~ /^(\d+)$/ && kill(0, $1) ? $1 : undef;
+}
+
+# Kills the postmaster, and waits until its children have noticed: they are
+# attached to the shared memory, so that no other can be started before.
+sub kill_postmaster
+{
+	my ($self) = @_;
+	my $pid = $self->pid or return;
+	my %children = map { $_ => 1 } $self->children($pid);
+
+	kill('KILL', $pid);
+	$self->wait_until(
+		sub { !grep { kill(0, $_) && !is_zombie($_) } keys %children },
+		'the killed server leaves processes behind');
+	return;
+}
+
+# The processes that a postmaster has started.
+sub children
+{
+	my ($self, $postmaster) = @_;
+	my @children;
+
+	foreach my $file (glob('/proc/[0-9]*/stat'))
+	{
+		open(my $stat, '<', $file) or next;
+		my $line = <$stat>;
+		close($stat);
+		push(@children, $1) if defined($line) && $line =~ /^(\d+) \(.*\) \S (\d+) / && $2 == $postmaster;
+	}
+	return @children;
+}
+
+sub is_zombie
+{
+	my ($pid) = @_;
+
+	open(my $stat, '<', "/proc/$pid/stat") or return 1;
+	my $line = <$stat> // '';
+	close($stat);
+	return $line =~ /^\d+ \(.*\) Z /;
+}
+
+sub wait_until
+{
+	my ($self, $condition, $complaint) = @_;
+	my $end = time() + PATIENCE;
+
+	while (!$condition->())
+	{
+		die "$complaint\n" if time() > $end;
+		sleep(0.01);
+	}
+	return;
+}
+
+# Connects, waiting until the server accepts connections.
+sub connect
+{
+	my ($self, %settings) = @_;
+	my $handle;
+
+	$self->wait_until(
+		sub {
+			$handle = DBI->connect("dbi:Pg:dbname=postgres;host=$self->{socket};port=$self->{port}",
+				'postgres', '', { RaiseError => 0, PrintError => 0, PrintWarn => 0, AutoCommit => 1 });
+			return 1 if $handle;
+			die "no connection: $DBI::errstr\n"
+			  if $DBI::errstr !~ /the database system is|No such file|Connection refused|server closed|terminat/;
+			return 0;
+		},
+		'the server accepts no connections');
+	$handle->{pg_server_prepare} = 0;
+	return $handle;
+}
+
+# The part of the server's log after a position, and the position of its end.
+sub log_since
+{
+	my ($self, $position) = @_;
+
+	open(my $file, '<', $self->{log}) or return ('', 0);
+	seek($file, $position, 0);
+	local $/ = undef;
+	my $text = <$file> // '';
+	return ($text, $position + length($text));
+}
+
+1;

@@ -1,0 +1,401 @@
+# Session.pm
+#	  One session of a torture test: its connection, its log, its transactions,
+#	  and what it makes of errors.
+#
+# Errors that concurrency brings about end a transaction, and the model follows.
+# Any other is a fault, unless whoever sent the statement says that it may come.
+# The end of the connection is for the caller to deal with; "doubt" then says
+# what was on its way.
+#
+# Copyright (c) 2026, alexam contributors
+
+package Torture::Session;
+
+use strict;
+use warnings;
+
+use Time::HiRes qw(time);
+use Torture::Model;
+use Torture::Random;
+use Torture::Tables qw(first_id last_id);
+
+# serialization failure, deadlock, lock not available
+my %concurrency = map { $_ => 1 } qw(40001 40P01 55P03);
+my $lost = qr/server closed the connection|terminating connection|no connection to the server
+	|could not (send|receive)|connection.*(lost|failed|refused)|the database system is|SSL SYSCALL/x;
+
+# Arguments: number (from 1), seed, cluster, tables, log (a file).
+sub new
+{
+	my ($class, %self) = @_;
+	my $self = bless(\%self, $class);
+
+	$self->{random} = Torture::Random->new($self{seed}, "session $self{number}");
+	$self->{model} = Torture::Model->new;
+	$self->{next_id} = first_id($self{number}) + 1;
+	$self->{version} = 0;
+	$self->{transactions} = 0;
+	$self->{counts} = {};
+	$self->open_log;
+	return $self;
+}
+
+# A new log; the one before is kept.
+sub open_log
+{
+	my ($self) = @_;
+
+	rename($self->{log}, "$self->{log}.before");
+	open($self->{file}, '>', $self->{log}) or die "$self->{log}: $!\n";
+	$self->{file}->autoflush(1);
+	return;
+}
+
+sub note
+{
+	my ($self, $text) = @_;
+
+	$text = substr($text, 0, 2000) . ' ...' if length($text) > 2000;
+	printf { $self->{file} } "%.3f %s\n", time(), $text;
+	return;
+}
+
+# Something is not as it must be.
+sub fault
+{
+	my ($self, $text) = @_;
+
+	$self->note("FAULT: $text");
+	die "session $self->{number}: $text\n";
+}
+
+sub connect
+{
+	my ($self) = @_;
+
+	$self->{handle} = $self->{cluster}->connect;
+	$self->{transaction} = undef;
+	$self->{cursors} = {};
+	foreach my $setting ("application_name = 'session $self->{number}'", "lock_timeout = '2s'",
+		"statement_timeout = '120s'", "deadlock_timeout = '50ms'", 'client_min_messages = error',
+		"timezone = 'UTC'")
+	{
+		$self->run("SET $setting");
+	}
+	return;
+}
+
+sub is_lost
+{
+	my ($error) = @_;
+
+	return $error =~ /^lost: /;
+}
+
+# Runs a statement; returns the rows (as an array), or nothing after an error
+# that may come.  "may" is a pattern of further such errors, "what" tells
+# what a lost connection leaves in doubt.
+sub run
+{
+	my ($self, $statement, %options) = @_;
+	my $handle = $self->{handle};
+	my $begun = time();
+	my $rows = [];
+
+	$self->note("$statement;");
+	$self->{doubt} = $options{doubt} // '';
+	$self->{counts}{statements}++;
+
+	my $result = $handle->prepare($statement, { pg_direct => 1 });
+	my $good = $result && defined($result->execute);
+	$rows = $result->fetchall_arrayref if $good && $result->{NUM_OF_FIELDS};
+	if ($good && !$handle->err)
+	{
+		$self->note(sprintf("  ok, %d rows, %.0f ms", scalar @$rows, 1000 * (time() - $begun)));
+		$self->{doubt} = '';
+		return $rows;
+	}
+	return $self->failed($statement, $handle->state // '', $handle->errstr // '', $options{may});
+}
+
+sub failed
+{
+	my ($self, $statement, $state, $message, $may) = @_;
+
+	$message =~ s/\s*\n\s*/ /g;
+	$self->note("  $state $message");
+	die "lost: $message\n" if $message =~ $lost || !$self->{handle}->ping;
+	$self->{doubt} = '';
+	$self->fault("$statement: $state $message")
+	  if !$concurrency{$state} && (!defined($may) || "$state $message" !~ $may);
+	$self->{counts}{"error $state"}++;
+	$self->{last_error} = "$state $message";
+	$self->recover if $self->{transaction};
+	return;
+}
+
+# The transaction has failed: go back to a savepoint, or give up.
+sub recover
+{
+	my ($self) = @_;
+	my @savepoints = @{ $self->{transaction}{savepoints} };
+
+	if (@savepoints && $self->{last_error} !~ /^40001/ && $self->{random}->one_in(2))
+	{
+		$self->rollback_to($self->{random}->pick(@savepoints));
+	}
+	else
+	{
+		$self->rollback;
+	}
+	return;
+}
+
+# Runs a statement that changes rows: [table, id, new row] each.
+sub change
+{
+	my ($self, $statement, $changes, %options) = @_;
+
+	$self->{attempt} = $changes;
+	my $rows = $self->run($statement, doubt => $self->{transaction} ? '' : 'statement', %options)
+	  or return;
+
+	$self->apply($changes);
+	return $rows;
+}
+
+# These changes have been made.
+sub apply
+{
+	my ($self, $changes) = @_;
+
+	$self->{model}->set($_->[0], $_->[1], $_->[2]) foreach @$changes;
+	$self->{counts}{changes} += @$changes;
+	if (!$self->{transaction})
+	{
+		$self->{model}->commit;
+		$self->{counts}{commits}++;
+	}
+	return;
+}
+
+# COPY FROM STDIN of these lines, otherwise like change().
+sub copy
+{
+	my ($self, $statement, $lines, $changes, %options) = @_;
+	my $handle = $self->{handle};
+
+	$self->{attempt} = $changes;
+	$self->note("$statement; -- " . join('', map { s/\n/; /r =~ s/\t/,/gr } @$lines));
+	$self->{doubt} = $self->{transaction} ? '' : 'statement';
+	$self->{counts}{statements}++;
+
+	my $good = defined($handle->do($statement));
+	foreach my $line (@$lines)
+	{
+		$good &&= $handle->pg_putcopydata($line);
+	}
+	$good &&= $handle->pg_putcopyend;
+	return $self->failed($statement, $handle->state // '', $handle->errstr // '', $options{may})
+	  if !$good;
+	$self->note('  ok');
+	$self->{doubt} = '';
+	$self->apply($changes);
+	return 1;
+}
+
+sub begin
+{
+	my ($self, $isolation) = @_;
+
+	$self->run("BEGIN ISOLATION LEVEL $isolation") or return;
+	$self->{transaction} = { isolation => $isolation, savepoints => [], cursors => {} };
+	return;
+}
+
+# The transaction is over for the client.
+sub ended
+{
+	my ($self) = @_;
+
+	$self->{transaction} = undef;
+	delete $self->{cursors}{$_} foreach grep { !$self->{cursors}{$_}{hold} } keys %{ $self->{cursors} };
+	return;
+}
+
+# COMMIT may fail, and is a rollback then.
+sub end_by
+{
+	my ($self, $statement, $doubt) = @_;
+	my $failed = 0;
+
+	# failures from here on are dealt with here
+	$self->{transaction} = undef;
+	$self->{xid} = undef;
+	if ($doubt eq 'commit' || $doubt eq 'prepare')
+	{
+		my $rows = $self->run('SELECT pg_current_xact_id_if_assigned()');
+
+		($statement, $doubt) = ('ROLLBACK', '') if !$rows;
+		$self->{xid} = $rows->[0][0] if $rows;
+		$failed = !$rows;
+	}
+	my $done = $self->run($statement, doubt => $doubt, may => $self->{commit_may});
+
+	$self->ended;
+	return $failed ? undef : $done;
+}
+
+sub commit
+{
+	my ($self) = @_;
+
+	if ($self->end_by('COMMIT', 'commit'))
+	{
+		$self->{model}->commit;
+		$self->{counts}{commits}++;
+	}
+	else
+	{
+		$self->{model}->rollback;
+		delete $self->{cursors}{$_} foreach grep { $self->{cursors}{$_}{fresh} } keys %{ $self->{cursors} };
+	}
+	delete $_->{fresh} foreach values %{ $self->{cursors} };
+	return;
+}
+
+sub rollback
+{
+	my ($self) = @_;
+
+	$self->end_by('ROLLBACK', '');
+	$self->{model}->rollback;
+	delete $self->{cursors}{$_} foreach grep { $self->{cursors}{$_}{fresh} } keys %{ $self->{cursors} };
+	$self->{counts}{rollbacks}++;
+	return;
+}
+
+# Two-phase commit; the session goes on reading before it is finished.
+sub prepare
+{
+	my ($self) = @_;
+	my $gid = "session $self->{number}, " . ++$self->{transactions};
+
+	$self->{gid} = $gid;
+	if ($self->end_by("PREPARE TRANSACTION '$gid'", 'prepare'))
+	{
+		$self->{model}->prepare;
+		$self->{counts}{prepared}++;
+	}
+	else
+	{
+		$self->{gid} = undef;
+		$self->{model}->rollback;
+	}
+	return;
+}
+
+sub finish_prepared
+{
+	my ($self) = @_;
+	my $how = $self->{random}->one_in(3) ? 'ROLLBACK' : 'COMMIT';
+
+	$self->run("$how PREPARED '$self->{gid}'", doubt => lc("$how prepared")) or return;
+	$self->prepared_is_over($how);
+	return;
+}
+
+sub prepared_is_over
+{
+	my ($self, $how) = @_;
+
+	$how eq 'COMMIT' ? $self->{model}->commit_prepared : $self->{model}->rollback_prepared;
+	$self->{gid} = undef;
+	return;
+}
+
+sub savepoint
+{
+	my ($self) = @_;
+	my $savepoints = $self->{transaction}{savepoints};
+	my $name = 's' . (1 + @$savepoints);
+
+	$self->run("SAVEPOINT $name") or return;
+	push(@$savepoints, $name);
+	$self->{model}->savepoint($name);
+	return;
+}
+
+sub rollback_to
+{
+	my ($self, $name) = @_;
+	my $savepoints = $self->{transaction}{savepoints};
+
+	$self->run("ROLLBACK TO $name") or return;
+	pop(@$savepoints) while $savepoints->[-1] ne $name;
+	$self->{model}->rollback_to($name);
+	# cursors of the subtransaction are gone; forget all of the transaction
+	delete $self->{cursors}{$_} foreach grep { !$self->{cursors}{$_}{hold} || $self->{cursors}{$_}{fresh} } keys %{ $self->{cursors} };
+	$self->{counts}{'subtransactions rolled back'}++;
+	return;
+}
+
+sub release
+{
+	my ($self, $name) = @_;
+	my $savepoints = $self->{transaction}{savepoints};
+
+	$self->run("RELEASE $name") or return;
+	while (1)
+	{
+		last if pop(@$savepoints) eq $name;
+	}
+	$self->{model}->release($name);
+	return;
+}
+
+# The session's rows of a table, as the server has them.
+sub rows_found
+{
+	my ($self, $table) = @_;
+	my $rows = $self->run(sprintf('SELECT id, n, version FROM %s WHERE id BETWEEN %d AND %d',
+			$table->{name}, first_id($self->{number}), last_id($self->{number})))
+	  or return;
+	my %found;
+
+	foreach my $row (@$rows)
+	{
+		my ($id, $n, $version) = @$row;
+
+		$self->fault("$table->{name}: row $id is there twice") if $found{$id};
+		$found{$id} = [ $n, $version ];
+	}
+	return \%found;
+}
+
+# The session's rows must be those of the model.
+sub compare_model
+{
+	my ($self, $table) = @_;
+	my $found = $self->rows_found($table) or return;
+	my @complaints = $self->{model}->differences($table->{name}, $found);
+
+	$self->fault("$table->{name}: " . join('; ', grep { defined } @complaints[ 0 .. 9 ])) if @complaints;
+	$self->{counts}{'model comparisons'}++;
+	return;
+}
+
+# Ends whatever is open.
+sub finish
+{
+	my ($self) = @_;
+
+	if ($self->{transaction})
+	{
+		$self->{random}->one_in(3) ? $self->rollback : $self->commit;
+	}
+	$self->finish_prepared while $self->{gid};
+	return;
+}
+
+1;
