@@ -38,8 +38,30 @@ sub create
 	$self->run('initdb', '--no-sync', '--auth=trust', '--username=postgres',
 		'--encoding=UTF8', '--no-locale', '--data-checksums', @options,
 		"--pgdata=$self->{data}");
-	$self->configure($self->{settings});
+	$self->configure("$self->{settings}include_if_exists = 'change.conf'\n");
 	return;
+}
+
+# Replaces settings that stand apart from the others; they are in force after
+# a start, or a reload.
+sub change
+{
+	my ($self, $settings) = @_;
+	my $path = "$self->{data}/change.conf";
+
+	open(my $file, '>', "$path.new") or die "$path: $!\n";
+	print $file $settings;
+	close($file) or die "$path: $!\n";
+	rename("$path.new", $path) or die "$path: $!\n";
+	return;
+}
+
+sub reload
+{
+	my ($self) = @_;
+	my $pid = $self->pid;
+
+	return $pid && kill('HUP', $pid);
 }
 
 # Adds settings to the configuration file.
@@ -80,6 +102,18 @@ sub start
 	return;
 }
 
+# Starts the server and kills it a moment later, in the midst of recovery.
+sub start_and_kill
+{
+	my ($self, $seconds) = @_;
+
+	$self->run('pg_ctl', "--pgdata=$self->{data}", "--log=$self->{log}", '--no-wait', '--silent', 'start');
+	sleep($seconds);
+	$self->wait_until(sub { $self->pid }, 'the server does not start');
+	$self->kill_postmaster;
+	return;
+}
+
 sub stop
 {
 	my ($self, $mode) = @_;
@@ -106,11 +140,11 @@ sub kill_postmaster
 {
 	my ($self) = @_;
 	my $pid = $self->pid or return;
-	my %children = map { $_ => 1 } $self->children($pid);
+	my @all = ($pid, $self->children($pid));
 
 	kill('KILL', $pid);
 	$self->wait_until(
-		sub { !grep { kill(0, $_) && !is_zombie($_) } keys %children },
+		sub { !grep { kill(0, $_) } @all },
 		'the killed server leaves processes behind');
 	return;
 }
@@ -129,16 +163,6 @@ sub children
 		push(@children, $1) if defined($line) && $line =~ /^(\d+) \(.*\) \S (\d+) / && $2 == $postmaster;
 	}
 	return @children;
-}
-
-sub is_zombie
-{
-	my ($pid) = @_;
-
-	open(my $stat, '<', "/proc/$pid/stat") or return 1;
-	my $line = <$stat> // '';
-	close($stat);
-	return $line =~ /^\d+ \(.*\) Z /;
 }
 
 sub wait_until

@@ -188,7 +188,8 @@ sub verify
 
 	foreach my $table (@{ $self->{tables} })
 	{
-		$self->compare_model($table) if $table->{owner} == 0 || $table->{owner} == $self->{number};
+		next if $table->{owner} != 0 && $table->{owner} != $self->{number};
+		$self->compare_model($table) || $self->fault("$table->{name} cannot be read: $self->{last_error}");
 	}
 	return;
 }

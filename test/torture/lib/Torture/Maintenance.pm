@@ -151,6 +151,7 @@ sub rebuild_within
 		[ 1, [ "CLUSTER $name USING ${name}_id" ] ],
 		[ $private ? 3 : 0, [ "ALTER TABLE $name ALTER filler TYPE text USING filler || ''" ] ]);
 
+	$session->takes_exclusive_lock;
 	foreach my $statement (@$action)
 	{
 		$session->run($statement, may => $gone) or return;
@@ -162,6 +163,7 @@ sub truncate_own
 {
 	my ($session, $table) = @_;
 
+	$session->takes_exclusive_lock;
 	return $session->change("TRUNCATE $table->{name}",
 		[ map { [ $table->{name}, $_, undef ] } sort { $a <=> $b } keys %{ $session->{model}->rows($table->{name}) } ],
 		may => $gone);

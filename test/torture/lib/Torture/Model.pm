@@ -75,6 +75,8 @@ sub forget
 	my ($self, $table) = @_;
 
 	$self->{rows}{$table} = {};
+	$self->{prepared} = [ grep { $_->[0] ne $table } @{ $self->{prepared} } ]
+	  if $self->{prepared};
 	return;
 }
 

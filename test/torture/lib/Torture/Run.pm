@@ -96,6 +96,7 @@ sub prepare
 	$self->{crew} = Torture::Crew->new(@sessions);
 
 	$self->{cluster}->create;
+	$self->{cluster}->change($options{cycle_settings} // '');
 	$self->{cluster}->start;
 	my $handle = $self->{cluster}->connect;
 	create_tables($handle, @{ $self->{tables} });

@@ -69,6 +69,15 @@ sub fault
 	die "session $self->{number}: $text\n";
 }
 
+# The session has locks under which others cannot even read a table.
+sub takes_exclusive_lock
+{
+	my ($self) = @_;
+
+	$self->{transaction}{exclusive} = 1 if $self->{transaction};
+	return;
+}
+
 sub connect
 {
 	my ($self) = @_;
@@ -282,6 +291,7 @@ sub prepare
 	my $gid = "session $self->{number}, " . ++$self->{transactions};
 
 	$self->{gid} = $gid;
+	$self->{gid_exclusive} = $self->{transaction}{exclusive};
 	if ($self->end_by("PREPARE TRANSACTION '$gid'", 'prepare'))
 	{
 		$self->{model}->prepare;
@@ -377,12 +387,12 @@ sub rows_found
 sub compare_model
 {
 	my ($self, $table) = @_;
-	my $found = $self->rows_found($table) or return;
+	my $found = $self->rows_found($table) or return 0;
 	my @complaints = $self->{model}->differences($table->{name}, $found);
 
 	$self->fault("$table->{name}: " . join('; ', grep { defined } @complaints[ 0 .. 9 ])) if @complaints;
 	$self->{counts}{'model comparisons'}++;
-	return;
+	return 1;
 }
 
 # Ends whatever is open.
@@ -395,6 +405,82 @@ sub finish
 		$self->{random}->one_in(3) ? $self->rollback : $self->commit;
 	}
 	$self->finish_prepared while $self->{gid};
+	return;
+}
+
+# After a crash: connects again, and finds out what has become of the
+# transaction.  One that is prepared and keeps others from reading a table is
+# finished at once.
+sub reconnect
+{
+	my ($self) = @_;
+	my $model = $self->{model};
+	my $doubt = $self->{in_doubt} = $self->{doubt} // '';
+
+	$self->open_log;
+	$self->note("after a crash, with \"$doubt\" in doubt");
+	$self->connect;
+	if ($doubt eq 'commit')
+	{
+		my $rows = $self->{xid} ? $self->run("SELECT pg_xact_status('$self->{xid}')") : [ ['aborted'] ];
+
+		$rows->[0][0] eq 'committed' ? $model->commit : $model->rollback;
+		$self->{counts}{"in doubt: $rows->[0][0]"}++;
+	}
+	elsif ($doubt ne 'prepare')
+	{
+		$model->rollback;
+	}
+	$self->resolve_prepared($doubt) if $self->{gid};
+	$self->finish_prepared if $self->{gid} && $self->{gid_exclusive};
+	return;
+}
+
+# Then: what has become of a statement on its way.
+sub resolve
+{
+	my ($self) = @_;
+
+	$self->resolve_statement if $self->{in_doubt} eq 'statement';
+	$self->{model}->forget($_->{name}) foreach grep { $_->{unlogged} } @{ $self->{tables} };
+	return;
+}
+
+# A statement that was a transaction of its own has changed all or nothing.
+sub resolve_statement
+{
+	my ($self) = @_;
+	my ($table) = grep { @{ $self->{attempt} } && $_->{name} eq $self->{attempt}[0][0] } @{ $self->{tables} };
+
+	return if !$table || $table->{unlogged};
+	my $outcome = 'aborted';
+	if ($self->{model}->differences($table->{name}, $self->rows_found($table)))
+	{
+		$self->apply($self->{attempt});
+		$outcome = 'committed';
+	}
+	$self->{counts}{"in doubt: $outcome"}++;
+	return;
+}
+
+# A prepared transaction is there, unless it was about to come or to go.
+sub resolve_prepared
+{
+	my ($self, $doubt) = @_;
+	my $model = $self->{model};
+	my $there = @{ $self->run("SELECT 1 FROM pg_prepared_xacts WHERE gid = '$self->{gid}'") };
+
+	if ($doubt eq 'prepare')
+	{
+		$there ? $model->prepare : $model->rollback;
+		$self->{gid} = undef if !$there;
+	}
+	elsif (!$there)
+	{
+		$self->fault("prepared transaction \"$self->{gid}\" is gone") if $doubt !~ /^(commit|rollback) prepared/;
+		$self->prepared_is_over($doubt eq 'commit prepared' ? 'COMMIT' : 'ROLLBACK');
+	}
+	$self->{counts}{'prepared transactions in a crash'}++;
 	return;
 }
 
