@@ -9,6 +9,9 @@
 #                       selects
 #   make hazards        show that tests fail when a guard is taken out of the
 #                       sources (half an hour); HAZARDS="H1 H9" selects
+#                       their own; TESTS="unit regress isolation tap torture"
+#                       selects
+#   make torture        random load and crashes for MINUTES=10, from SEED=...
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -99,6 +102,12 @@ $(unit_programs): %: %.o $(learned_objects)
 test:
 	+@PG_CONFIG='$(PG_CONFIG)' COPT='$(COPT)' TESTS='$(TESTS)' \
 		REGRESS='$(REGRESS)' ISOLATION='$(ISOLATION)' TAP='$(TAP)' \
+		TORTURE='$(TORTURE)' test/run-tests
+
+# A failure names the seed, with which it can be repeated (test/TORTURE.md).
+torture:
+	+@PG_CONFIG='$(PG_CONFIG)' COPT='$(COPT)' TESTS=torture TORTURE='$(TORTURE)' \
+		MINUTES='$(or $(MINUTES),10)' SEED='$(or $(SEED),$(shell date +%s))' \
 		test/run-tests
 
 hazards:
@@ -108,3 +117,4 @@ demo:
 	+@PG_CONFIG='$(PG_CONFIG)' demo/demo
 
 .PHONY: test hazards demo unit-programs FORCE
+.PHONY: test torture demo unit-programs FORCE

@@ -24,7 +24,8 @@ sub options
 {
 	my %options = (seconds => 45, sessions => 4, seed => 1, cycles => 0);
 
-	GetOptions(\%options, 'seed=i', 'seconds=i', 'sessions=i', 'cycles=i', 'bindir=s', 'directory=s', 'failpoint=s', 'rounds=i')
+	GetOptions(\%options, 'seed=i', 'seconds=i', 'sessions=i', 'cycles=i', 'bindir=s',
+		'directory=s', 'socket=s', 'port=i', 'failpoint=s')
 	  && $options{bindir} && $options{directory}
 	  or die "usage: $0 --bindir=DIR --directory=DIR [--seed=N] [--seconds=N] [--cycles=N] [--sessions=N]\n";
 	make_path($options{directory});
@@ -81,6 +82,7 @@ sub prepare
 		directory => $options{directory},
 		bindir => $options{bindir},
 		socket => $options{socket} // $options{directory},
+		port => $options{port} // 5432,
 		settings => draw_settings($random) . ($options{settings} // ''));
 	$self->{tables} = [ draw_tables($random, 4, $options{sessions}, unlogged => 1) ];
 

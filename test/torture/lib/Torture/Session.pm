@@ -290,16 +290,16 @@ sub prepare
 	my ($self) = @_;
 	my $gid = "session $self->{number}, " . ++$self->{transactions};
 
-	$self->{gid} = $gid;
+	$self->{next_gid} = $gid;
 	$self->{gid_exclusive} = $self->{transaction}{exclusive};
 	if ($self->end_by("PREPARE TRANSACTION '$gid'", 'prepare'))
 	{
+		$self->{gid} = $gid;
 		$self->{model}->prepare;
 		$self->{counts}{prepared}++;
 	}
 	else
 	{
-		$self->{gid} = undef;
 		$self->{model}->rollback;
 	}
 	return;
@@ -417,6 +417,7 @@ sub reconnect
 	my $model = $self->{model};
 	my $doubt = $self->{in_doubt} = $self->{doubt} // '';
 
+	$self->{gid} = $self->{next_gid} if $doubt eq 'prepare';
 	$self->open_log;
 	$self->note("after a crash, with \"$doubt\" in doubt");
 	$self->connect;
