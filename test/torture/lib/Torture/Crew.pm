@@ -128,6 +128,15 @@ sub all
 	return map { $_->{answer} } $self->members;
 }
 
+# The first does this.
+sub one
+{
+	my ($self, $command) = @_;
+
+	$self->tell($self->{members}[0], $command);
+	return $self->settle(300);
+}
+
 sub dismiss
 {
 	my ($self) = @_;

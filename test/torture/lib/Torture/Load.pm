@@ -60,6 +60,16 @@ my %settings = (
 	'debug_discard_caches' => [ (0) x 30 ],
 	'plan_cache_mode' => [qw(auto force_generic_plan force_custom_plan)]);
 
+# Points at which an operation of the access method may fail.
+my @failpoints = qw(append-after-page log-before-link flush-before-entries flush-after-entries
+  seal-after-freeze seal-before-install seal-after-install
+  direct-seal-before-install direct-seal-after-install
+  run-before-model run-before-flush build-before-install
+  compact-before-install compact-after-install compact-before-safexid
+  remove-before-free sweep-before-wait
+  vacuum-before-epoch vacuum-before-flush vacuum-before-barrier vacuum-after-barrier
+  unique-before-heap unique-before-append);
+
 # One step.  Tables are those that the session may write, or any.
 sub step
 {
@@ -77,6 +87,7 @@ sub step
 	}
 	return $self->step_within($table, $mine) if $self->{transaction};
 	return $self->step_beside_prepared($table) if $self->{gid};
+	return $self->disarm if $self->{armed} && $random->one_in(8);
 
 	my $what = $random->weighted(
 		[ 20 * $weights->{write}, 'write' ],
@@ -85,12 +96,14 @@ sub step
 		[ 7 * $weights->{maintain}, 'maintain' ],
 		[ 4 * $weights->{read}, 'model' ],
 		[ 1 * $weights->{maintain}, 'truncate' ],
+		[ $weights->{fail}, 'arm' ],
 		[ 3, 'shuffle' ]);
 
 	return $random->weighted(@writes)->($self, $mine) if $what eq 'write';
 	return Torture::Reads::compare($self, $table) if $what eq 'read';
 	return $self->compare_model($mine) if $what eq 'model';
 	return $self->shuffle if $what eq 'shuffle';
+	return $self->arm($random->pick(@failpoints)) if $what eq 'arm';
 	return $self->begin($random->pick('READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE'))
 	  if $what eq 'begin';
 	if ($what eq 'truncate')
@@ -191,6 +204,15 @@ sub verify
 		next if $table->{owner} != 0 && $table->{owner} != $self->{number};
 		$self->compare_model($table) || $self->fault("$table->{name} cannot be read: $self->{last_error}");
 	}
+	return;
+}
+
+# Every table has its indexes again, unless somebody's transaction is in the way.
+sub clear_up
+{
+	my ($self) = @_;
+
+	Torture::Maintenance::clear_up($self, $_) foreach @{ $self->{tables} };
 	return;
 }
 

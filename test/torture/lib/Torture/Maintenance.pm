@@ -28,32 +28,37 @@ sub with_lock
 	my $rows = $session->run("SELECT pg_try_advisory_lock(4711, $number)") or return;
 
 	return if !$rows->[0][0];
-	clear_up($session, $table);
-	$action->();
+	$action->() if clear_up($session, $table);
 	$session->run("SELECT pg_advisory_unlock(4711, $number)");
 	return;
 }
 
-# Removes what a failed or killed session has left of the table's indexes.
+# Removes what a failed or killed session has left of the table's indexes, and
+# makes those that are missing; returns whether that was possible.
 sub clear_up
 {
 	my ($session, $table) = @_;
 	my $rows = $session->run("SELECT indexrelid::regclass FROM pg_index"
 		  . " WHERE indrelid = '$table->{name}'::regclass AND NOT (indisvalid AND indisready)")
-	  or return;
+	  or return 0;
+	my @statements = map { "DROP INDEX IF EXISTS $_->[0]" } @$rows;
 
-	$session->run("DROP INDEX IF EXISTS $_->[0]") foreach @$rows;
 	foreach my $column ('a', 'b')
 	{
 		my $name = "$table->{name}_$column";
-		my $found = $session->run("SELECT to_regclass('$name'), to_regclass('${name}_new')") or return;
+		my $found = $session->run("SELECT (SELECT relname FROM pg_class JOIN pg_index ON oid = indexrelid"
+			  . " WHERE indisvalid AND indisready AND relname = '$name'), to_regclass('${name}_new')") or return 0;
 		my ($old, $new) = @{ $found->[0] };
 
-		$session->run("ALTER INDEX $new RENAME TO $name") if !$old && $new;
-		$session->run("DROP INDEX $new") if $old && $new;
-		$session->run(index_sql($table, $column)) if !$old && !$new;
+		push(@statements, "ALTER INDEX $new RENAME TO $name") if !$old && $new;
+		push(@statements, "DROP INDEX IF EXISTS $new") if $old && $new;
+		push(@statements, index_sql($table, $column)) if !$old && !$new;
 	}
-	return;
+	foreach my $statement (@statements)
+	{
+		$session->run($statement) or return 0;
+	}
+	return 1;
 }
 
 sub vacuum

@@ -121,10 +121,11 @@ sub verify
 {
 	my ($self) = @_;
 
+	$self->{crew}->one('clear_up');
 	$self->{crew}->all('verify');
 	foreach my $table (@{ $self->{tables} })
 	{
-		# an invalid index, left by a crash or a timeout, is nobody's
+		# one that could not be made again yet
 		my $rows = $self->query("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('$table->{name}_a') AND indisvalid");
 
 		next if !@$rows;

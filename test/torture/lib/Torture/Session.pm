@@ -85,6 +85,7 @@ sub connect
 	$self->{handle} = $self->{cluster}->connect;
 	$self->{transaction} = undef;
 	$self->{cursors} = {};
+	$self->{armed} = 0;
 	foreach my $setting ("application_name = 'session $self->{number}'", "lock_timeout = '2s'",
 		"statement_timeout = '120s'", "deadlock_timeout = '50ms'", 'client_min_messages = error',
 		"timezone = 'UTC'")
@@ -136,8 +137,9 @@ sub failed
 	die "lost: $message\n" if $message =~ $lost || !$self->{handle}->ping;
 	$self->{doubt} = '';
 	$self->fault("$statement: $state $message")
-	  if !$concurrency{$state} && (!defined($may) || "$state $message" !~ $may);
-	$self->{counts}{"error $state"}++;
+	  if !$concurrency{$state} && (!defined($may) || "$state $message" !~ $may)
+	  && $message !~ /failpoint ".*" reached/;
+	$self->{counts}{ $message =~ /failpoint/ ? 'failpoints' : "error $state" }++;
 	$self->{last_error} = "$state $message";
 	$self->recover if $self->{transaction};
 	return;
@@ -222,37 +224,17 @@ sub begin
 	return;
 }
 
-# The transaction is over for the client.
-sub ended
-{
-	my ($self) = @_;
-
-	$self->{transaction} = undef;
-	delete $self->{cursors}{$_} foreach grep { !$self->{cursors}{$_}{hold} } keys %{ $self->{cursors} };
-	return;
-}
-
 # COMMIT may fail, and is a rollback then.
 sub end_by
 {
 	my ($self, $statement, $doubt) = @_;
-	my $failed = 0;
 
-	# failures from here on are dealt with here
+	# a failure needs no ROLLBACK
 	$self->{transaction} = undef;
-	$self->{xid} = undef;
-	if ($doubt eq 'commit' || $doubt eq 'prepare')
-	{
-		my $rows = $self->run('SELECT pg_current_xact_id_if_assigned()');
+	my $done = $self->run($statement, doubt => $doubt);
 
-		($statement, $doubt) = ('ROLLBACK', '') if !$rows;
-		$self->{xid} = $rows->[0][0] if $rows;
-		$failed = !$rows;
-	}
-	my $done = $self->run($statement, doubt => $doubt, may => $self->{commit_may});
-
-	$self->ended;
-	return $failed ? undef : $done;
+	delete $self->{cursors}{$_} foreach grep { !$self->{cursors}{$_}{hold} } keys %{ $self->{cursors} };
+	return $done;
 }
 
 sub commit
@@ -395,6 +377,26 @@ sub compare_model
 	return 1;
 }
 
+# From now on, outside of a transaction, the session fails at a point within
+# the access method; or no longer.
+sub arm
+{
+	my ($self, $failpoint) = @_;
+
+	$self->run("SET alexam.failpoint = '$failpoint'");
+	$self->{armed} = 1;
+	return;
+}
+
+sub disarm
+{
+	my ($self) = @_;
+
+	$self->run('RESET alexam.failpoint');
+	$self->{armed} = 0;
+	return;
+}
+
 # Ends whatever is open.
 sub finish
 {
@@ -405,6 +407,7 @@ sub finish
 		$self->{random}->one_in(3) ? $self->rollback : $self->commit;
 	}
 	$self->finish_prepared while $self->{gid};
+	$self->disarm if $self->{armed};
 	return;
 }
 
@@ -421,46 +424,39 @@ sub reconnect
 	$self->open_log;
 	$self->note("after a crash, with \"$doubt\" in doubt");
 	$self->connect;
-	if ($doubt eq 'commit')
-	{
-		my $rows = $self->{xid} ? $self->run("SELECT pg_xact_status('$self->{xid}')") : [ ['aborted'] ];
-
-		$rows->[0][0] eq 'committed' ? $model->commit : $model->rollback;
-		$self->{counts}{"in doubt: $rows->[0][0]"}++;
-	}
-	elsif ($doubt ne 'prepare')
-	{
-		$model->rollback;
-	}
+	$model->rollback if $doubt !~ /^(commit|prepare)$/;
 	$self->resolve_prepared($doubt) if $self->{gid};
 	$self->finish_prepared if $self->{gid} && $self->{gid_exclusive};
 	return;
 }
 
-# Then: what has become of a statement on its way.
+# Then: what has become of a transaction, or statement, on its way to commit.
+# Versions tell its rows from earlier ones.  It is there as a whole, or verify()
+# will find that it is not.
 sub resolve
 {
 	my ($self) = @_;
+	my $model = $self->{model};
+	my $doubt = $self->{in_doubt};
 
-	$self->resolve_statement if $self->{in_doubt} eq 'statement';
-	$self->{model}->forget($_->{name}) foreach grep { $_->{unlogged} } @{ $self->{tables} };
-	return;
-}
-
-# A statement that was a transaction of its own has changed all or nothing.
-sub resolve_statement
-{
-	my ($self) = @_;
-	my ($table) = grep { @{ $self->{attempt} } && $_->{name} eq $self->{attempt}[0][0] } @{ $self->{tables} };
-
-	return if !$table || $table->{unlogged};
-	my $outcome = 'aborted';
-	if ($self->{model}->differences($table->{name}, $self->rows_found($table)))
+	if ($doubt eq 'commit' || $doubt eq 'statement')
 	{
-		$self->apply($self->{attempt});
-		$outcome = 'committed';
+		if ($doubt eq 'statement')
+		{
+			$model->set(@$_) foreach @{ $self->{attempt} };
+		}
+		my $happened = 1;
+		foreach my $table (grep { !$_->{unlogged} } @{ $self->{tables} })
+		{
+			next if !grep { $_ eq $table->{name} } $model->changed_tables;
+			my $found = $self->rows_found($table)
+			  // $self->fault("$table->{name} cannot be read: $self->{last_error}");
+			$happened = 0 if $model->differences($table->{name}, $found);
+		}
+		$happened ? $model->commit : $model->rollback;
+		$self->{counts}{ 'in doubt: ' . ($happened ? 'committed' : 'aborted') }++;
 	}
-	$self->{counts}{"in doubt: $outcome"}++;
+	$model->forget($_->{name}) foreach grep { $_->{unlogged} } @{ $self->{tables} };
 	return;
 }
 
