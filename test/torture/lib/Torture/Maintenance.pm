@@ -56,7 +56,7 @@ sub clear_up
 	}
 	foreach my $statement (@statements)
 	{
-		$session->run($statement) or return 0;
+		$session->run($statement, may => qr/$gone|^42P07 /) or return 0;
 	}
 	return 1;
 }
@@ -92,9 +92,13 @@ sub replace
 
 	return with_lock($session, $table,
 		sub {
-			$session->run(index_sql($table, 'a', "${name}_new", $concurrently)) or return;
-			$session->run("DROP INDEX $concurrently$name") or return;
-			$session->run("ALTER INDEX ${name}_new RENAME TO $name");
+			foreach my $statement (
+				index_sql($table, 'a', "${name}_new", $concurrently),
+				"DROP INDEX $concurrently$name",
+				"ALTER INDEX ${name}_new RENAME TO $name")
+			{
+				$session->run($statement, may => $gone) or return;
+			}
 		});
 }
 
@@ -115,7 +119,7 @@ sub check
 
 	return with_lock($session, $table,
 		sub {
-			$session->run("SELECT alex_check('$table->{name}_a', true)") or return;
+			$session->run("SELECT alex_check('$table->{name}_a', true)", may => $gone) or return;
 			$session->{counts}{alex_check}++;
 		});
 }
