@@ -76,8 +76,9 @@ sub step
 	my ($self) = @_;
 	my $random = $self->{random};
 	my $weights = $self->{profile};
-	my $table = $random->pick(@{ $self->{tables} });
-	my @writable = grep { $_->{owner} == 0 || $_->{owner} == $self->{number} } @{ $self->{tables} };
+	my @tables = grep { !$_->{temporary} || $self->may_use_temporary } @{ $self->{tables} };
+	my $table = $random->pick(@tables);
+	my @writable = grep { $_->{owner} == 0 || $_->{owner} == $self->{number} } @tables;
 	my $mine = $random->pick(@writable);
 
 	$self->{counts}{steps}++;
@@ -108,11 +109,21 @@ sub step
 	  if $what eq 'begin';
 	if ($what eq 'truncate')
 	{
-		my ($own) = grep { $_->{owner} == $self->{number} } @{ $self->{tables} };
+		my @own = grep { $_->{owner} == $self->{number} } @{ $self->{tables} };
 
-		return Torture::Maintenance::truncate_own($self, $own);
+		return Torture::Maintenance::truncate_own($self, $random->pick(@own));
 	}
 	return $random->weighted(@maintenance)->($self, $table);
+}
+
+# Temporary tables and two-phase commit do not go together: a transaction has
+# one or the other.
+sub may_use_temporary
+{
+	my ($self) = @_;
+
+	return 1 if !$self->{transaction};
+	return $self->{transaction}{temporary} //= $self->{random}->one_in(4);
 }
 
 # One within a transaction.
@@ -135,7 +146,7 @@ sub step_within
 		[ 1 * $weights->{maintain}, 'truncate' ],
 		[ 7, 'commit' ],
 		[ 3, 'rollback' ],
-		[ $transaction->{held} ? 0 : 2, 'prepare' ],
+		[ $transaction->{held} || $transaction->{temporary} ? 0 : 2, 'prepare' ],
 		[ 1, 'shuffle' ]);
 
 	return $random->weighted(@writes)->($self, $mine) if $what eq 'write';

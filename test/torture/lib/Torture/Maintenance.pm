@@ -14,7 +14,7 @@ use strict;
 use warnings;
 
 use Torture::Reads;
-use Torture::Tables qw(index_sql);
+use Torture::Tables qw(index_sql table_sql);
 use Torture::Writes;
 
 # The index, or the table, is being replaced by another session.
@@ -46,8 +46,8 @@ sub clear_up
 	foreach my $column ('a', 'b')
 	{
 		my $name = "$table->{name}_$column";
-		my $found = $session->run("SELECT (SELECT relname FROM pg_class JOIN pg_index ON oid = indexrelid"
-			  . " WHERE indisvalid AND indisready AND relname = '$name'), to_regclass('${name}_new')") or return 0;
+		my $found = $session->run("SELECT (SELECT indexrelid::regclass FROM pg_index WHERE indisvalid AND indisready"
+			  . " AND indexrelid = to_regclass('$name')), to_regclass('${name}_new')") or return 0;
 		my ($old, $new) = @{ $found->[0] };
 
 		push(@statements, "ALTER INDEX $new RENAME TO $name") if !$old && $new;
@@ -158,8 +158,10 @@ sub rebuild_within
 		[ 2, [ "DROP INDEX ${name}_a", index_sql($table, 'a') ] ],
 		[ 2, [ "ALTER INDEX ${name}_a SET TABLESPACE " . $random->pick('elsewhere', 'pg_default') ] ],
 		[ 1, [ "CLUSTER $name USING ${name}_id" ] ],
-		[ $private ? 3 : 0, [ "ALTER TABLE $name ALTER filler TYPE text USING filler || ''" ] ]);
+		[ $private ? 3 : 0, [ "ALTER TABLE $name ALTER filler TYPE text USING filler || ''" ] ],
+		[ $private ? 2 : 0, undef ]);
 
+	return recreate($session, $table) if !$action;
 	$session->takes_exclusive_lock;
 	foreach my $statement (@$action)
 	{
@@ -176,6 +178,28 @@ sub truncate_own
 	return $session->change("TRUNCATE $table->{name}",
 		[ map { [ $table->{name}, $_, undef ] } sort { $a <=> $b } keys %{ $session->{model}->rows($table->{name}) } ],
 		may => $gone);
+}
+
+# DROP TABLE, and the same table anew.
+sub recreate
+{
+	my ($session, $table) = @_;
+	my @changes = map { [ $table->{name}, $_, undef ] }
+	  sort { $a <=> $b } keys %{ $session->{model}->rows($table->{name}) };
+
+	$session->takes_exclusive_lock;
+	$session->change("DROP TABLE $table->{name}", \@changes, may => $gone) or return;
+	my $transaction = $session->{transaction};
+
+	foreach my $statement (table_sql($table))
+	{
+		$session->run($statement) and next;
+
+		# without the table there is nothing that could go on
+		$session->rollback if $session->{transaction} && $session->{transaction} == $transaction;
+		return;
+	}
+	return;
 }
 
 # TRUNCATE in a subtransaction that is rolled back after some changes.

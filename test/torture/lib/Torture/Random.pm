@@ -68,7 +68,7 @@ sub one_in
 {
 	my ($self, $n) = @_;
 
-	return $self->below($n) == 0;
+	return $self->below($n) == 0 ? 1 : 0;
 }
 
 sub pick

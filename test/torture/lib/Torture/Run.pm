@@ -123,7 +123,7 @@ sub verify
 
 	$self->{crew}->one('clear_up');
 	$self->{crew}->all('verify');
-	foreach my $table (@{ $self->{tables} })
+	foreach my $table (grep { !$_->{temporary} } @{ $self->{tables} })
 	{
 		# one that could not be made again yet
 		my $rows = $self->query("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('$table->{name}_a') AND indisvalid");
@@ -153,7 +153,7 @@ sub check_plans
 {
 	my ($self) = @_;
 
-	foreach my $table (grep { $_->{expression} eq 'X' && $_->{type} ne 'bool' } @{ $self->{tables} })
+	foreach my $table (grep { $_->{expression} eq 'X' && $_->{type} ne 'bool' && !$_->{temporary} } @{ $self->{tables} })
 	{
 		foreach my $way ('index', 'only', 'bitmap')
 		{
@@ -202,6 +202,25 @@ sub report
 	}
 	show_end($self->{cluster}{log});
 	print "kept: $self->{directory}\n";
+	return;
+}
+
+# What was done, in a few lines.
+sub summary
+{
+	my ($title, %sum) = @_;
+	my $line = "$title:";
+
+	foreach my $item (map { "$sum{$_} $_" } sort keys %sum)
+	{
+		if (length($line) + length($item) > 90)
+		{
+			print "$line\n";
+			$line = '   ';
+		}
+		$line .= " $item;";
+	}
+	print "$line\n";
 	return;
 }
 

@@ -17,10 +17,11 @@ use warnings;
 use Time::HiRes qw(time);
 use Torture::Model;
 use Torture::Random;
-use Torture::Tables qw(first_id last_id);
+use Torture::Tables qw(first_id last_id table_sql);
 
-# serialization failure, deadlock, lock not available
-my %concurrency = map { $_ => 1 } qw(40001 40P01 55P03);
+# serialization failure, deadlock, lock not available; undefined table, as a
+# private one may be dropped and made again
+my %concurrency = map { $_ => 1 } qw(40001 40P01 55P03 42P01);
 my $lost = qr/server closed the connection|terminating connection|no connection to the server
 	|could not (send|receive)|connection.*(lost|failed|refused)|the database system is|SSL SYSCALL/x;
 
@@ -30,6 +31,7 @@ sub new
 	my ($class, %self) = @_;
 	my $self = bless(\%self, $class);
 
+	$self->{tables} = [ grep { !$_->{temporary} || $_->{owner} == $self->{number} } @{ $self->{tables} } ];
 	$self->{random} = Torture::Random->new($self{seed}, "session $self{number}");
 	$self->{model} = Torture::Model->new;
 	$self->{next_id} = first_id($self{number}) + 1;
@@ -91,6 +93,10 @@ sub connect
 		"timezone = 'UTC'")
 	{
 		$self->run("SET $setting");
+	}
+	foreach my $table (grep { $_->{temporary} } @{ $self->{tables} })
+	{
+		$self->run($_) foreach table_sql($table);
 	}
 	return;
 }

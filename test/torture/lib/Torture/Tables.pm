@@ -22,7 +22,7 @@ use warnings;
 use Exporter qw(import);
 
 our @EXPORT_OK = qw(draw_tables create_tables column_key predicate first_id last_id
-  index_sql FIRST_REGULAR OWNER_IDS);
+  index_sql table_sql FIRST_REGULAR OWNER_IDS);
 
 use constant {
 	FIRST_REGULAR => 20,
@@ -86,32 +86,35 @@ my %kinds = (
 sub first_id { return $_[0] * OWNER_IDS }
 sub last_id { return ($_[0] + 1) * OWNER_IDS - 1 }
 
-# Draws tables: so many that are everybody's, and a private one a session.
+# Draws tables: so many that are everybody's, and for each session a private one
+# and a temporary one.  Of unlogged and temporary ones a crash leaves nothing.
 sub draw_tables
 {
 	my ($random, $shared, $sessions, %options) = @_;
 	my @forms = ('plain', 'unique', 'partial', 'expression');
 	my @tables;
 
-	foreach my $number (1 .. $shared + $sessions)
+	foreach my $number (1 .. $shared + 2 * $sessions)
 	{
 		my $form = $number <= 4 ? $forms[ $number - 1 ] : $random->pick(@forms, 'plain');
 		my @names = sort grep {
 			$form eq 'expression' || $form eq 'unique' ? $kinds{$_}{$form} : 1
 		} keys %kinds;
 		my $kind = $random->pick(@names);
+		my $temporary = $number > $shared + $sessions;
 		my $unlogged = $options{unlogged} && $number > 1 && $random->one_in(6);
 
 		push(
 			@tables,
 			{
 				name => "t$number",
-				owner => $number > $shared ? $number - $shared : 0,
+				owner => $number > $shared ? 1 + ($number - $shared - 1) % $sessions : 0,
 				type => $kind,
 				form => $form,
 				domain => $kinds{$kind}{few} ? 2000 : $random->pick(60, 3000, 100_000),
 				order => $random->pick('', '', 'DESC', 'NULLS FIRST', 'DESC NULLS LAST'),
-				unlogged => $unlogged,
+				temporary => $temporary,
+				unlogged => $unlogged || $temporary,
 				fillfactor => $random->pick(100, 70, 30),
 				sessions => $sessions,
 				shown => $kinds{$kind}{shown} // 'X',
@@ -152,14 +155,15 @@ sub index_sql
 	  . "$name ON $table->{name} USING $method (" . column_key($table, $column) . " $table->{order})$where";
 }
 
+# The statements that make a table and its indexes.
 sub table_sql
 {
 	my ($table) = @_;
 	my $key = "GENERATED ALWAYS AS (torture_$table->{type}(n)) STORED";
-	my $unlogged = $table->{unlogged} ? 'UNLOGGED ' : '';
+	my $persistence = $table->{temporary} ? 'TEMPORARY ' : $table->{unlogged} ? 'UNLOGGED ' : '';
 
 	return (
-		"CREATE ${unlogged}TABLE $table->{name} (id int8, n int, version int, filler text DEFAULT repeat('.', 20), "
+		"CREATE ${persistence}TABLE $table->{name} (id int8, n int, version int, filler text DEFAULT repeat('.', 20), "
 		  . join(', ', map { "$_ $table->{type} $key" } qw(a b c))
 		  . ") WITH (fillfactor = $table->{fillfactor})",
 		"CREATE UNIQUE INDEX $table->{name}_id ON $table->{name} (id)",
@@ -195,7 +199,7 @@ END
 			  . "[1 + n % cardinality('$kinds{$kind}{edges}'::${kind}[])]"
 			  . " ELSE ($kinds{$kind}{regular})::$kind END \$\$");
 	}
-	push(@statements, table_sql($_)) foreach @tables;
+	push(@statements, table_sql($_)) foreach grep { !$_->{temporary} } @tables;
 	foreach my $statement (@statements)
 	{
 		$handle->do($statement) // die "$statement: " . $handle->errstr . "\n";
