@@ -61,7 +61,7 @@ my %settings = (
 	'plan_cache_mode' => [qw(auto force_generic_plan force_custom_plan)]);
 
 # Points at which an operation of the access method may fail.
-my @failpoints = qw(append-after-page log-before-link flush-before-entries flush-after-entries
+our @failpoints = qw(append-after-page log-before-link flush-before-entries flush-after-entries
   seal-after-freeze seal-before-install seal-after-install
   direct-seal-before-install direct-seal-after-install
   run-before-model run-before-flush build-before-install
