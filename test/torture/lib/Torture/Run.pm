@@ -33,7 +33,7 @@ sub options
 	return %options;
 }
 
-# Settings of the server, of which all tests need the first, as text.
+# Settings of the server, as text: those that all tests need, and drawn ones.
 sub draw_settings
 {
 	my ($random) = @_;
@@ -93,6 +93,7 @@ sub prepare
 			cluster => $self->{cluster},
 			tables => $self->{tables},
 			profile => $options{profile},
+			lock_timeout => $options{lock_timeout} // '2s',
 			log => "$options{directory}/session-$_.log")
 	} 1 .. $options{sessions};
 	$self->{crew} = Torture::Crew->new(@sessions);

@@ -25,7 +25,7 @@ my %concurrency = map { $_ => 1 } qw(40001 40P01 55P03 42P01);
 my $lost = qr/server closed the connection|terminating connection|no connection to the server
 	|could not (send|receive)|connection.*(lost|failed|refused)|the database system is|SSL SYSCALL/x;
 
-# Arguments: number (from 1), seed, cluster, tables, log (a file).
+# Arguments: number (from 1), seed, cluster, tables, log (a file), lock_timeout.
 sub new
 {
 	my ($class, %self) = @_;
@@ -88,7 +88,7 @@ sub connect
 	$self->{transaction} = undef;
 	$self->{cursors} = {};
 	$self->{armed} = 0;
-	foreach my $setting ("application_name = 'session $self->{number}'", "lock_timeout = '2s'",
+	foreach my $setting ("application_name = 'session $self->{number}'", "lock_timeout = '$self->{lock_timeout}'",
 		"statement_timeout = '120s'", "deadlock_timeout = '50ms'", 'client_min_messages = error',
 		"timezone = 'UTC'")
 	{
