@@ -150,36 +150,12 @@ extern bool alex_insert_unique(Relation index, Datum *values, bool *isnull,
 extern Size alex_unique_shmem_size(void);
 extern void alex_unique_shmem_init(void);
 
-/* CREATE UNIQUE INDEX: duplicates among the entries that are sorted. */
-typedef struct AlexUniqueBuild AlexUniqueBuild;
-
-extern AlexUniqueBuild *alex_unique_build_begin(Relation heap, Relation index,
-												Size memory);
-
-/*
- * Notes a row and returns the number to sort its entry by in place of its
- * TID.
- */
-extern uint64 alex_unique_build_add(AlexUniqueBuild *build, Datum value,
-									bool is_null, uint64 tid, bool is_alive);
-
-/* Takes entries in order, gives the TID back, fails at a second live row. */
-extern uint64 alex_unique_build_check(AlexUniqueBuild *build, AlexPart part,
-									  uint64 key, uint64 number);
-
-/* When all rows have been added: what neighbouring keys would hide. */
-extern void alex_unique_build_finish(AlexUniqueBuild *build);
-
 /* After CREATE INDEX: warns of what PostgreSQL reserves to unique btrees. */
 extern void alex_unique_warn(const IndexStmt *create);
 
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
 									IndexInfo *index_info);
-extern double alex_build_scan(Relation heap, Relation index,
-							  IndexInfo *index_info,
-							  IndexBuildCallback callback,
-							  void *callback_state);
 extern void alex_build_empty(Relation index);
 extern char *alex_build_phase_name(int64 phase);
 extern bool alex_insert(Relation index, Datum *values, bool *isnull,

@@ -605,6 +605,16 @@ extern void alex_run_writer_adopt(AlexRunWriter *writer,
 extern bool alex_run_writer_has_filter(const AlexRunWriter *writer);
 extern void alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run);
 
+/*
+ * Instead of finish, where a run is the work of several processes: "cut" ends
+ * a leaf page after the entry added last, and returns the number of leaf pages
+ * so far; "leaves" flushes them all and returns their fences, which one of the
+ * processes then gives to a writer of its own, by "adopt"; "end" frees memory.
+ */
+extern uint32 alex_run_writer_cut(AlexRunWriter *writer);
+extern const AlexFence *alex_run_writer_leaves(AlexRunWriter *writer);
+extern void alex_run_writer_end(AlexRunWriter *writer);
+
 /* A page that was written, and the buffer that had it then. */
 typedef struct AlexWrittenPage
 {

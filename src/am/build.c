@@ -5,7 +5,8 @@
  *	  NULLs.
  *
  * The index is built through shared buffers like every later run, and its
- * manifest is changed once, at the end.
+ * manifest is changed once, at the end.  Here is the build by one process, and
+ * what it has in common with the one by several (build_parallel.c).
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -24,23 +25,7 @@
 #include "storage/smgr.h"
 #include "utils/memutils.h"
 
-#include "alex/am.h"
-#include "alex/sorter.h"
-
-/* Phases; the first is PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE */
-#define ALEX_PHASE_SCAN			2
-#define ALEX_PHASE_SORT			3
-#define ALEX_PHASE_WRITE		4
-#define ALEX_PHASE_INSTALL		5
-
-typedef struct AlexBuild
-{
-	AlexCodec	codec;
-	AlexSorter *sorters[ALEX_PARTS];
-	AlexUniqueBuild *unique;	/* NULL: the index is not */
-	MemoryContext tuple_context;
-	uint64		ntuples;
-} AlexBuild;
+#include "alex/build.h"
 
 char *
 alex_build_phase_name(int64 phase)
@@ -87,10 +72,29 @@ make_metapage(Relation index)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* Callback of the heap scan: one row. */
-static void
-add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
-		  bool tuple_is_alive, void *state)
+void
+alex_build_begin(AlexBuild *build, Relation heap, Relation index,
+				 IndexInfo *index_info, Size memory)
+{
+	memset(build, 0, sizeof(AlexBuild));
+	build->heap = heap;
+	build->index = index;
+	build->index_info = index_info;
+	build->tuple_context = AllocSetContextCreate(CurrentMemoryContext,
+												 "alexam build tuple",
+												 ALLOCSET_SMALL_SIZES);
+	alex_codec_init(&build->codec, index);
+
+	/* NULLs are rare; they get a small part of the memory */
+	build->sorters[ALEX_PART_VALUES] = alex_sorter_begin(memory - memory / 16);
+	build->sorters[ALEX_PART_NULLS] = alex_sorter_begin(memory / 16);
+	if (index_info->ii_Unique)
+		build->unique = alex_unique_build_begin(heap, index, memory / 16);
+}
+
+void
+alex_build_add_tuple(Relation index, ItemPointer tid, Datum *values,
+					 bool *isnull, bool tuple_is_alive, void *state)
 {
 	AlexBuild  *build = state;
 	uint64		number = ALEX_TID(ItemPointerGetBlockNumber(tid),
@@ -118,10 +122,25 @@ add_tuple(Relation index, ItemPointer tid, Datum *values, bool *isnull,
 	}
 }
 
+void
+alex_build_write(AlexBuild *build, AlexPart part, AlexRunWriter *writer,
+				 const AlexEntry *entries, int nentries)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (build->unique == NULL)
+		for (int i = 0; i < nentries; i++)
+			alex_run_writer_add(writer, entries[i].key, entries[i].tid);
+	else
+		for (int i = 0; i < nentries; i++)
+			alex_run_writer_add(writer, entries[i].key,
+								alex_unique_build_check(build->unique, part,
+														entries[i].key,
+														entries[i].tid));
+}
+
 /* Writes the sorted entries of one part as a run. */
 static void
-write_part(Relation index, AlexBuild *build, AlexPart part, AlexRun *run,
-		   uint64 *done)
+write_part(AlexBuild *build, AlexPart part, AlexRun *run, uint64 *done)
 {
 	AlexSorter *sorter = build->sorters[part];
 	AlexRunWriter *writer;
@@ -129,52 +148,57 @@ write_part(Relation index, AlexBuild *build, AlexPart part, AlexRun *run,
 	int			nentries;
 
 	/* the largest run has no Bloom filter: absence is rarely worth asking */
-	writer = alex_run_writer_begin(index, part, alex_sorter_count(sorter),
-								   false);
+	writer = alex_run_writer_begin(build->index, part,
+								   alex_sorter_count(sorter), false);
 	while ((nentries = alex_sorter_read(sorter, &entries)) > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (build->unique == NULL)
-			for (int i = 0; i < nentries; i++)
-				alex_run_writer_add(writer, entries[i].key, entries[i].tid);
-		else
-			for (int i = 0; i < nentries; i++)
-				alex_run_writer_add(writer, entries[i].key,
-									alex_unique_build_check(build->unique, part,
-															entries[i].key,
-															entries[i].tid));
+		alex_build_write(build, part, writer, entries, nentries);
 		*done += nentries;
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, *done);
 	}
 	alex_run_writer_finish(writer, run);
 }
 
-/* Sorts and writes both parts and enters their runs in the manifest. */
-static void
-write_runs(Relation index, AlexBuild *build)
+/* Scans, sorts and writes both parts; returns the number of rows scanned. */
+static double
+build_alone(Relation heap, Relation index, IndexInfo *index_info,
+			AlexRun *runs)
 {
-	AlexManifestChange change;
-	AlexRun		runs[ALEX_PARTS];
+	AlexBuild	build;
+	double		heap_tuples;
 	uint64		done = 0;
+
+	alex_build_begin(&build, heap, index, index_info,
+					 (Size) maintenance_work_mem * 1024);
+
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SCAN);
+	heap_tuples = alex_build_scan(heap, index, index_info, NULL,
+								  alex_build_add_tuple, &build);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SORT);
 	for (int part = 0; part < ALEX_PARTS; part++)
-		alex_sorter_sort(build->sorters[part]);
-	if (build->unique != NULL)
-		alex_unique_build_finish(build->unique);
+		alex_sorter_sort(build.sorters[part]);
+	if (build.unique != NULL)
+		alex_unique_build_finish(build.unique);
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_WRITE);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL,
-								 alex_sorter_count(build->sorters[0]) +
-								 alex_sorter_count(build->sorters[1]));
+								 alex_sorter_count(build.sorters[0]) +
+								 alex_sorter_count(build.sorters[1]));
 	for (int part = 0; part < ALEX_PARTS; part++)
 	{
-		write_part(index, build, part, &runs[part], &done);
-		alex_sorter_end(build->sorters[part]);
+		write_part(&build, part, &runs[part], &done);
+		alex_sorter_end(build.sorters[part]);
 	}
+	return heap_tuples;
+}
 
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE,
-								 ALEX_PHASE_INSTALL);
+/* Enters the runs in the manifest. */
+static void
+install(Relation index, const AlexRun *runs)
+{
+	AlexManifestChange change;
+
 	ALEX_FAILPOINT("build-before-install");
 	alex_manifest_change_begin(index, ALEX_PARTS, &change);
 	for (int part = 0; part < ALEX_PARTS; part++)
@@ -189,13 +213,10 @@ write_runs(Relation index, AlexBuild *build)
 IndexBuildResult *
 alex_build(Relation heap, Relation index, IndexInfo *index_info)
 {
-	IndexBuildResult *result;
-	AlexBuild	build = {0};
+	IndexBuildResult *result = palloc(sizeof(IndexBuildResult));
+	AlexRun		runs[ALEX_PARTS];
 	MemoryContext context;
 	MemoryContext old_context;
-	double		heap_tuples;
-	uint64		index_tuples;
-	Size		memory = (Size) maintenance_work_mem * 1024;
 
 	alex_require_preload();
 	if (RelationGetNumberOfBlocks(index) != 0)
@@ -210,29 +231,20 @@ alex_build(Relation heap, Relation index, IndexInfo *index_info)
 	context = AllocSetContextCreate(CurrentMemoryContext, "alexam build",
 									ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
-	build.tuple_context = AllocSetContextCreate(context, "alexam build tuple",
-												ALLOCSET_SMALL_SIZES);
-	alex_codec_init(&build.codec, index);
+	if (!alex_build_in_parallel(heap, index, index_info, runs,
+								&result->heap_tuples))
+		result->heap_tuples = build_alone(heap, index, index_info, runs);
+	result->index_tuples = 0;
+	for (int part = 0; part < ALEX_PARTS; part++)
+		result->index_tuples += runs[part].entries;
 
-	/* NULLs are rare; they get a small part of the memory */
-	build.sorters[ALEX_PART_VALUES] = alex_sorter_begin(memory - memory / 16);
-	build.sorters[ALEX_PART_NULLS] = alex_sorter_begin(memory / 16);
-	if (index_info->ii_Unique)
-		build.unique = alex_unique_build_begin(heap, index, memory / 16);
-
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SCAN);
-	heap_tuples = alex_build_scan(heap, index, index_info, add_tuple, &build);
-	index_tuples = alex_sorter_count(build.sorters[ALEX_PART_VALUES]) +
-		alex_sorter_count(build.sorters[ALEX_PART_NULLS]);
-	write_runs(index, &build);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE,
+								 ALEX_PHASE_INSTALL);
+	install(index, runs);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
 	alex_registry_forget(index);
-
-	result = palloc(sizeof(IndexBuildResult));
-	result->heap_tuples = heap_tuples;
-	result->index_tuples = index_tuples;
 	return result;
 }
 

@@ -33,10 +33,13 @@
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 
-#include "alex/am.h"
+#include "alex/build.h"
 
 /* A shorter stretch of all-visible pages is not worth a scan of its own. */
 #define MIN_STRETCH			32
+
+/* Blocks that a participant of a parallel build takes at a time, at most. */
+#define MAX_SHARE			256
 
 typedef struct HeapBuildScan
 {
@@ -46,6 +49,8 @@ typedef struct HeapBuildScan
 	IndexBuildCallback callback;
 	void	   *callback_state;
 	BufferAccessStrategy strategy;
+	Buffer		map;			/* page of the visibility map looked at last */
+	bool		report_progress;
 	double		ntuples;
 } HeapBuildScan;
 
@@ -59,6 +64,14 @@ is_suitable(Relation heap, IndexInfo *index_info)
 		index_info->ii_IndexAttrNumbers[0] > 0;
 }
 
+/* In a parallel build this is how far the leader has come, as in core. */
+static void
+report_done(HeapBuildScan *scan, BlockNumber end)
+{
+	if (scan->report_progress)
+		pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, end);
+}
+
 /* Leaves a range of blocks to core. */
 static void
 scan_range(HeapBuildScan *scan, BlockNumber begin, BlockNumber end)
@@ -69,7 +82,7 @@ scan_range(HeapBuildScan *scan, BlockNumber begin, BlockNumber end)
 										 scan->index_info, false, false, false,
 										 begin, end - begin, scan->callback,
 										 scan->callback_state, NULL);
-	pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, end);
+	report_done(scan, end);
 }
 
 /* TID of the root of a heap-only tuple's chain. */
@@ -159,7 +172,7 @@ scan_all_visible(HeapBuildScan *scan, BlockNumber begin, BlockNumber end)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (scan_page(scan, block))
-			pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, block + 1);
+			report_done(scan, block + 1);
 		else
 			scan_range(scan, block, block + 1);
 	}
@@ -167,56 +180,97 @@ scan_all_visible(HeapBuildScan *scan, BlockNumber begin, BlockNumber end)
 
 /* Where the stretch of all-visible pages that begins at a block ends. */
 static BlockNumber
-end_of_stretch(Relation heap, BlockNumber block, BlockNumber nblocks,
-			   Buffer *map)
+end_of_stretch(HeapBuildScan *scan, BlockNumber block, BlockNumber end)
 {
-	while (block < nblocks && VM_ALL_VISIBLE(heap, block, map))
+	while (block < end && VM_ALL_VISIBLE(scan->heap, block, &scan->map))
 		block++;
 	return block;
 }
 
+/* Reads the longer stretches of all-visible pages, and leaves core the rest. */
+static void
+scan_blocks(HeapBuildScan *scan, BlockNumber begin, BlockNumber end)
+{
+	BlockNumber block = begin;
+
+	while (block < end)
+	{
+		BlockNumber stretch_end = end_of_stretch(scan, block, end);
+
+		if (stretch_end - block >= MIN_STRETCH)
+		{
+			scan_range(scan, begin, block);
+			scan_all_visible(scan, block, stretch_end);
+			begin = stretch_end;
+		}
+		block = stretch_end + 1;
+	}
+	scan_range(scan, begin, end);
+}
+
+/*
+ * Takes share after share of the table until nothing is left.  They ascend,
+ * so that entries whose keys follow the table's order need no sorting.
+ */
+static void
+scan_shares(HeapBuildScan *scan, const AlexSharedScan *shared)
+{
+	BlockNumber share = Min(Max(shared->nblocks / 64, MIN_STRETCH), MAX_SHARE);
+	uint64		begin;
+
+	while ((begin = pg_atomic_fetch_add_u64(shared->next_block, share)) <
+		   shared->nblocks)
+		scan_blocks(scan, begin, Min(begin + share, shared->nblocks));
+}
+
+static double
+core_scan(Relation heap, Relation index, IndexInfo *index_info,
+		  const AlexSharedScan *shared, IndexBuildCallback callback,
+		  void *callback_state)
+{
+	if (shared == NULL)
+		return table_index_build_scan(heap, index, index_info, true, true,
+									  callback, callback_state, NULL);
+	return table_index_build_scan(heap, index, index_info, true,
+								  shared->report_progress, callback,
+								  callback_state,
+								  table_beginscan_parallel(heap, shared->core));
+}
+
 double
 alex_build_scan(Relation heap, Relation index, IndexInfo *index_info,
-				IndexBuildCallback callback, void *callback_state)
+				const AlexSharedScan *shared, IndexBuildCallback callback,
+				void *callback_state)
 {
 	HeapBuildScan scan = {0};
 	BlockNumber nblocks;
-	BlockNumber begin = 0;		/* of what was not scanned yet */
-	BlockNumber block = 0;
-	Buffer		map = InvalidBuffer;
 
 	if (!is_suitable(heap, index_info))
-		return table_index_build_scan(heap, index, index_info, true, true,
-									  callback, callback_state, NULL);
+		return core_scan(heap, index, index_info, shared, callback,
+						 callback_state);
 
 	scan.heap = heap;
 	scan.index = index;
 	scan.index_info = index_info;
 	scan.callback = callback;
 	scan.callback_state = callback_state;
+	scan.map = InvalidBuffer;
+	scan.report_progress = shared == NULL || shared->report_progress;
 
 	/* a large table goes through a ring of buffers, as in core's scan */
-	nblocks = RelationGetNumberOfBlocks(heap);
+	nblocks = shared == NULL ? RelationGetNumberOfBlocks(heap) : shared->nblocks;
 	if (!RelationUsesLocalBuffers(heap) && nblocks > NBuffers / 4)
 		scan.strategy = GetAccessStrategy(BAS_BULKREAD);
-	pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, nblocks);
+	if (scan.report_progress)
+		pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, nblocks);
 
-	while (block < nblocks)
-	{
-		BlockNumber end = end_of_stretch(heap, block, nblocks, &map);
+	if (shared == NULL)
+		scan_blocks(&scan, 0, nblocks);
+	else
+		scan_shares(&scan, shared);
 
-		if (end - block >= MIN_STRETCH)
-		{
-			scan_range(&scan, begin, block);
-			scan_all_visible(&scan, block, end);
-			begin = end;
-		}
-		block = end + 1;
-	}
-	scan_range(&scan, begin, nblocks);
-
-	if (BufferIsValid(map))
-		ReleaseBuffer(map);
+	if (BufferIsValid(scan.map))
+		ReleaseBuffer(scan.map);
 	if (scan.strategy != NULL)
 		FreeAccessStrategy(scan.strategy);
 	return scan.ntuples;

@@ -27,8 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-#include "alex/am.h"
-#include "alex/sorter.h"
+#include "alex/build.h"
 
 struct AlexUniqueBuild
 {
@@ -129,6 +128,14 @@ alex_unique_build_check(AlexUniqueBuild *build, AlexPart part, uint64 key,
 	return number >> 1;
 }
 
+static void
+check_ambiguous(AlexUniqueBuild *build, const AlexEntry *entries, int nentries)
+{
+	for (int i = 0; i < nentries; i++)
+		(void) alex_unique_build_check(build, ALEX_PART_VALUES,
+									   entries[i].key, entries[i].tid);
+}
+
 void
 alex_unique_build_finish(AlexUniqueBuild *build)
 {
@@ -139,11 +146,38 @@ alex_unique_build_finish(AlexUniqueBuild *build)
 		return;
 	alex_sorter_sort(build->ambiguous);
 	while ((nentries = alex_sorter_read(build->ambiguous, &entries)) > 0)
-		for (int i = 0; i < nentries; i++)
-			(void) alex_unique_build_check(build, ALEX_PART_VALUES,
-										   entries[i].key, entries[i].tid);
+		check_ambiguous(build, entries, nentries);
 	alex_sorter_end(build->ambiguous);
 	build->ambiguous = NULL;
+	build->last_is_valid = false;
+}
+
+void
+alex_unique_build_share(AlexUniqueBuild *build, SharedFileSet *files,
+						const char *name)
+{
+	if (build->ambiguous != NULL)
+		alex_sorter_share(build->ambiguous, files, name);
+}
+
+void
+alex_unique_build_export(AlexUniqueBuild *build, AlexSortedFile *description)
+{
+	if (build->ambiguous == NULL)
+		return;
+	alex_sorter_export(build->ambiguous, description);
+	build->ambiguous = NULL;
+}
+
+void
+alex_unique_build_finish_shared(AlexUniqueBuild *build,
+								AlexSortedChunks *ambiguous)
+{
+	const AlexEntry *entries;
+	int			nentries;
+
+	while ((nentries = alex_chunks_read(ambiguous, &entries)) > 0)
+		check_ambiguous(build, entries, nentries);
 	build->last_is_valid = false;
 }
 

@@ -674,6 +674,28 @@ alex_run_writer_adopt(AlexRunWriter *writer, const AlexFence *fence,
 		add_page_to_bloom(writer, page);
 }
 
+uint32
+alex_run_writer_cut(AlexRunWriter *writer)
+{
+	pack_pending(writer, true);
+	write_group(writer);
+	return writer->nfences;
+}
+
+const AlexFence *
+alex_run_writer_leaves(AlexRunWriter *writer)
+{
+	(void) alex_run_writer_cut(writer);
+	flush_written(writer);
+	return writer->fences;
+}
+
+void
+alex_run_writer_end(AlexRunWriter *writer)
+{
+	MemoryContextDelete(writer->context);
+}
+
 void
 alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run)
 {
@@ -703,7 +725,7 @@ alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run)
 	}
 
 	MemoryContextSwitchTo(old_context);
-	MemoryContextDelete(writer->context);
+	alex_run_writer_end(writer);
 }
 
 /*

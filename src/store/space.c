@@ -73,10 +73,14 @@ alex_space_is_free(Page page)
 static Buffer
 extend_by_one(Relation index, BufferAccessStrategy strategy)
 {
-	bool		need_lock = !RELATION_IS_LOCAL(index);
+	bool		need_lock = !RelationUsesLocalBuffers(index);
 	Buffer		buffer;
 
 	/*
+	 * Unlike others, an index that is new in this transaction is extended by
+	 * several processes, if it is built in parallel.  To workers it does not
+	 * look new; they would take the lock, and the leader would not.
+	 *
 	 * The buffer is locked before the extension lock is released, so that
 	 * nobody who learns of the new page can claim it before we stamp it.
 	 */
@@ -159,7 +163,7 @@ BlockNumber
 alex_space_claim_range(Relation index, uint32 npages,
 					   BufferAccessStrategy strategy)
 {
-	bool		need_lock = !RELATION_IS_LOCAL(index);
+	bool		need_lock = !RelationUsesLocalBuffers(index);
 	BlockNumber first = find_free_range(index, npages);
 
 	if (first != InvalidBlockNumber)
