@@ -57,7 +57,7 @@
  * Each item ends with a leaf page that is not full.  So there should be no
  * more of them than it takes to keep all participants busy up to the end.
  */
-#define MIN_ITEM_ENTRIES		(256 * 1024)
+#define MIN_ITEM_ENTRIES		(64 * 1024)
 #define ITEMS_PER_PARTICIPANT	8
 
 /* Sorted files of a participant: one for each part, and one more */
@@ -433,6 +433,7 @@ alex_build_worker(dsm_segment *segment, shm_toc *toc)
 	InstrStartParallelQuery();
 	begin_participation(&self, shared, ParallelWorkerNumber + 1, heap, index,
 						index_info);
+	ALEX_FAILPOINT("parallel-build-start");
 	participate(&self, core_scan, BarrierAttach(&shared->barrier));
 	InstrEndParallelQuery(&buffer_usage[ParallelWorkerNumber],
 						  &wal_usage[ParallelWorkerNumber]);
@@ -621,6 +622,10 @@ alex_build_in_parallel(Relation heap, Relation index, IndexInfo *index_info,
 		end_parallel(&leader);
 		return false;
 	}
+	ereport(DEBUG1,
+			(errmsg_internal("building index \"%s\" with %d parallel workers",
+							 RelationGetRelationName(index),
+							 leader.context->nworkers_launched)));
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ALEX_PHASE_SCAN);
 	begin_participation(&self, shared, 0, heap, index, index_info);
