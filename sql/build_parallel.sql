@@ -17,7 +17,7 @@ INSERT INTO built
 			WHEN i % 3 = 0 THEN 42
 			ELSE i::bigint * 7919000001 % 1000003000007 END,
 		i / 4, 'row ' || i
-	FROM generate_series(1, 200000) i;
+	FROM generate_series(1, 140000) i;
 VACUUM (ANALYZE) built;
 
 -- What an index gives, in its order: equal keys come in the order of their
@@ -72,7 +72,6 @@ $$;
 
 SELECT * FROM compare_builds('(id)', 'id');
 SELECT * FROM compare_builds('(v)', 'v');
-SELECT * FROM compare_builds('(v DESC)', 'v');
 SELECT * FROM compare_builds('(v NULLS FIRST)', 'v');
 SELECT * FROM compare_builds('(v DESC NULLS LAST)', 'v');
 SELECT * FROM compare_builds('(d)', 'd');
@@ -112,7 +111,6 @@ SET max_parallel_maintenance_workers = 2;
 CREATE INDEX built_v ON built USING alex (v);
 REINDEX INDEX built_v;
 SELECT alex_check('built_v', true);
-SELECT n, hash = (contents('built_v', 'v', 'v < 100000')).hash AS same FROM contents('built_v', 'v', 'v < 100000');
 REINDEX INDEX CONCURRENTLY built_v;
 SELECT alex_check('built_v', true);
 DROP INDEX built_v;

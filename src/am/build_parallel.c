@@ -321,6 +321,11 @@ pack_part(Participation *self, AlexPart part, uint32 first, uint32 nitems)
 	chunks = open_sorted(shared, part);
 	splitters = palloc(nitems * sizeof(AlexEntry));
 	alex_chunks_split(chunks, nitems, splitters);
+
+	/* entries of one key stay together, for the one who sees duplicates */
+	if (shared->is_unique)
+		for (uint32 i = 0; i + 1 < nitems; i++)
+			splitters[i].tid = 0;
 	writer = alex_run_writer_begin(self->build.index, part, nentries, false);
 
 	while (self->item < first + nitems)
