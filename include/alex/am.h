@@ -276,19 +276,23 @@ extern void alex_dropper_start(AlexDropper *dropper, AlexRunWriter *writer,
 							   AlexPart part);
 extern void alex_dropper_add(AlexDropper *dropper, uint64 key, uint64 tid,
 							 bool hinted);
+/* Entries that have not come to the writer yet. */
+extern Size alex_dropper_pending(const AlexDropper *dropper);
 extern void alex_dropper_flush(AlexDropper *dropper);
 extern uint64 alex_dropper_end(AlexDropper *dropper,
 							   FullTransactionId *conflict);
 
 /*
- * Moves to the front of the live runs of one part a run and older ones that
- * hold earlier versions of the same rows, and returns their number; 0 if
- * there are none.  Changes the order of the others.  Caller holds the
- * maintenance lock: it looks up TIDs of runs in the heap, which VACUUM must not
- * free meanwhile.
+ * Moves to the front of the live runs of one part an old run of which many
+ * rows have been replaced by newer versions, and the runs that have these, and
+ * returns their number; 0 if there is no such run.  If most of it is dead, it
+ * is moved there alone, and *suspect set.  Changes the order of the others.
+ * Caller holds the maintenance lock: it looks up TIDs of runs in the heap,
+ * which VACUUM must not free meanwhile.
  */
 extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
-								const AlexRun **runs, int nruns);
+								const AlexRun **runs, int nruns,
+								bool *suspect);
 
 /*
  * Should a new run, of which part, entries, min and max are known, have a
@@ -297,6 +301,12 @@ extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
 extern bool alex_is_bloom_worthwhile(const AlexManifest *manifest,
 									 const AlexRun *new_run,
 									 const AlexRun **replaced, int nreplaced);
+
+/* So many entries are worth runs of their own, rather than room in the log. */
+extern uint64 alex_log_limit(Relation index);
+
+/* Is a batch so large that it must not go through the log? */
+extern bool alex_is_large_batch(Relation index, Size nentries);
 
 /* Tries for the seal lock and seals; for the inserter. */
 extern void alex_try_seal(Relation index, uint64 minimum);
@@ -325,12 +335,21 @@ extern void alex_relieve(Relation index);
 #define ALEX_MANY_RUNS			12
 
 /*
- * Merges or concatenates runs: all of them, or those that the policy finds
- * due.  Caller holds the maintenance lock.  Returns entries dropped.  If
- * "written" is not NULL it lists, after an error, pages to be freed.
+ * Merges or concatenates runs.  Caller holds the maintenance lock.
+ *
+ * alex_compact_all: all of them, into one run of each part.
+ *
+ * alex_compact_step: a slice of those that the policy finds due; false when
+ * nothing is, or when too many retired pages wait for their time.  "ranges" says
+ * that range scans read the index.  If it fails, "written" lists pages to be
+ * freed.
+ *
+ * alex_compact_due: step by step, until nothing is due.
  */
-extern uint64 alex_compact_runs(Relation index, bool all,
-								AlexWrittenPages *written);
+extern void alex_compact_all(Relation index);
+extern bool alex_compact_step(Relation index, bool ranges,
+							  AlexWrittenPages *written);
+extern void alex_compact_due(Relation index);
 
 /*
  * Takes retired runs that no scan can follow any more out of the manifest
@@ -338,6 +357,12 @@ extern uint64 alex_compact_runs(Relation index, bool all,
  * are left.
  */
 extern bool alex_remove_retired(Relation index);
+
+/*
+ * Do retired runs wait for the next transaction id to be taken?  Where nobody
+ * else takes any, they would wait for ever.
+ */
+extern bool alex_retired_await_xid(Relation index);
 
 /*
  * Finds pages that nothing refers to, frees orphans, and enters free pages
@@ -373,5 +398,8 @@ extern void alex_counters_read(Relation index, AlexCounters *counters);
  * "urgent": without regard to the cost limit.
  */
 extern bool alex_request_compaction(Relation index, bool urgent);
+
+/* Asks once more, if somebody has asked before; raises no error. */
+extern void alex_request_again(RelFileNode node);
 
 #endif							/* ALEX_AM_H */

@@ -73,7 +73,7 @@ typedef struct AlexMemtable
 	bool		no_room;		/* the arena could not take the log's entries */
 	uint64		versions;		/* of the active generation's entries about so
 								 * many are of new versions of rows */
-	uint64		run_entries;	/* of live runs; 0 if not known */
+	uint64		run_pages;		/* leaf pages of live runs; 0 if not known */
 	ConditionVariable loaded;
 	AlexMemtableGeneration generations[2];	/* ALEX_ACTIVE, ALEX_FROZEN */
 } AlexMemtable;
@@ -249,6 +249,12 @@ alex_local_hinted_runs(const AlexLocal *local)
 extern uint64 alex_append(Relation index, AlexLocal *local,
 						  const AlexLogEntry *entries, Size nentries,
 						  Size *appended);
+
+/* A log that has more entries takes more than an eighth of the runs' room. */
+#define ALEX_LOG_SHARE(leaf_pages) \
+	((uint64) (leaf_pages) * ALEX_LOG_PAGE_ENTRIES / 8)
+/* When the arena is full, or VACUUM comes, so many entries are worth a run. */
+#define ALEX_MIN_SEALED			8192
 
 /*
  * Puts entries that are being appended to the log behind position "before"

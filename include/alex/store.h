@@ -100,6 +100,9 @@ typedef struct AlexRun
 #define ALEX_RUN_RETIRED		0x0001	/* not part of new views */
 #define ALEX_RUN_MOVED			0x0002	/* retired; all its leaf pages belong
 										 * to another run now */
+#define ALEX_RUN_MERGING		0x0004	/* live; is being merged slice by slice
+										 * with others of its part that have
+										 * this flag */
 
 StaticAssertDecl(sizeof(AlexLogChain) == 40, "AlexLogChain is on disk");
 StaticAssertDecl(sizeof(AlexRun) == 128, "AlexRun is on disk");
@@ -603,6 +606,8 @@ extern void alex_run_writer_add(AlexRunWriter *writer, uint64 key, uint64 tid);
 extern void alex_run_writer_adopt(AlexRunWriter *writer,
 								  const AlexFence *fence, const char *page);
 extern bool alex_run_writer_has_filter(const AlexRunWriter *writer);
+/* Entries that are not on a page yet. */
+extern int	alex_run_writer_pending(const AlexRunWriter *writer);
 extern void alex_run_writer_finish(AlexRunWriter *writer, AlexRun *run);
 
 /*
@@ -631,8 +636,8 @@ typedef struct AlexWrittenPages
 } AlexWrittenPages;
 
 /*
- * Has the writer, which has written none yet, keep the list of its pages
- * where it outlives an error.  Whoever gives the run up can free them.
+ * Has the writer, which has written none yet, add its pages to a list that
+ * outlives an error.  Whoever gives the run up can free them.
  */
 extern void alex_run_writer_record(AlexRunWriter *writer,
 								   AlexWrittenPages *written);

@@ -45,6 +45,7 @@ typedef struct AlexActivity
 
 	/* the request */
 	AlexRequestState state;
+	bool		asked_before;	/* so there were runs to compact */
 	bool		asked_again;	/* since it was taken */
 	bool		failed;			/* the last attempt ended in an error */
 	bool		urgent;			/* inserters make runs faster than they go */
@@ -225,6 +226,17 @@ make_due(AlexActivity *activity)
 		SetLatch(control->launcher);
 }
 
+/* The lock is held exclusively. */
+static void
+ask(AlexActivity *activity)
+{
+	activity->asked_before = true;
+	if (activity->state == ALEX_REQUEST_TAKEN)
+		activity->asked_again = true;
+	else if (activity->state == ALEX_REQUEST_NONE || !activity->failed)
+		make_due(activity);
+}
+
 bool
 alex_request_compaction(Relation index, bool urgent)
 {
@@ -238,15 +250,28 @@ alex_request_compaction(Relation index, bool urgent)
 	if (control->launcher != NULL &&
 		(activity = find_or_enter(index)) != NULL)
 	{
-		if (activity->state == ALEX_REQUEST_TAKEN)
-			activity->asked_again = true;
-		else if (activity->state == ALEX_REQUEST_NONE || !activity->failed)
-			make_due(activity);
+		ask(activity);
 		activity->urgent = urgent;
 		accepted = true;
 	}
 	LWLockRelease(&control->lock);
 	return accepted;
+}
+
+void
+alex_request_again(RelFileNode node)
+{
+	AlexActivity *activity;
+
+	if (!alex_background_compaction)
+		return;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	activity = hash_search(activities, &node, HASH_FIND, NULL);
+	if (control->launcher != NULL && activity != NULL &&
+		activity->asked_before)
+		ask(activity);
+	LWLockRelease(&control->lock);
 }
 
 /* Says where the launcher can be woken, or that there is none any more. */

@@ -46,14 +46,6 @@
 #include "alex/am.h"
 #include "alex/merge.h"
 
-/*
- * No more leaf pages of one run than this fraction of them, or MIN_REWRITTEN,
- * are rewritten for their dead entries at a time: the old ones stay in the
- * file until no scan can be reading them.
- */
-#define REWRITTEN_FRACTION		8
-#define MIN_REWRITTEN			64
-
 static void
 publish_change(AlexManifestChange *change, void *context)
 {
@@ -95,8 +87,14 @@ typedef struct AlexCompaction
 	const AlexManifest *manifest;
 	AlexPart	part;
 	AlexMerge	merge;			/* runs chosen, and what became of them */
-	AlexRun		new_run;
+	AlexRun    *new_runs;		/* the merged one, and what is left of others */
+	int			nnew;
 	AlexWrittenPages *written;	/* pages to be freed if it fails */
+
+	/* entries, dead ones included */
+	uint64		before;
+	uint64		after;
+	uint64		rewritten;
 
 	/* for the log */
 	TimestampTz start;
@@ -114,14 +112,14 @@ publish_install(AlexManifestChange *change, void *context)
 	compaction->written->npages = 0;
 }
 
-/* Puts the new run in place of the old ones. */
+/* Puts the new runs in place of the old ones. */
 static void
 install(AlexCompaction *compaction, FullTransactionId conflict)
 {
 	const AlexMerge *merge = &compaction->merge;
 	AlexManifestChange change;
 
-	alex_manifest_change_begin(compaction->index, 1, &change);
+	alex_manifest_change_begin(compaction->index, compaction->nnew, &change);
 	for (int i = 0; i < change.manifest->nruns; i++)
 	{
 		AlexRun    *run = &change.manifest->runs[i];
@@ -130,14 +128,15 @@ install(AlexCompaction *compaction, FullTransactionId conflict)
 		{
 			if (run->id != merge->runs[n]->id)
 				continue;
+			run->flags &= ~ALEX_RUN_MERGING;
 			run->flags |= ALEX_RUN_RETIRED;
 			run->moved_pages = merge->adopted[n];
 			if (run->moved_pages == run->leaf_pages)
 				run->flags |= ALEX_RUN_MOVED;
 		}
 	}
-	if (compaction->new_run.entries > 0)
-		alex_manifest_add(&change, &compaction->new_run);
+	for (int i = 0; i < compaction->nnew; i++)
+		alex_manifest_add(&change, &compaction->new_runs[i]);
 	alex_manifest_change_commit(&change, ALEX_MANIFEST_COMPACT, conflict,
 								InvalidBuffer, NULL, publish_install,
 								compaction);
@@ -149,17 +148,16 @@ install(AlexCompaction *compaction, FullTransactionId conflict)
 
 /* Counts what was done, and tells the server's log if it took long. */
 static void
-report(AlexCompaction *compaction, uint64 before)
+report(const AlexCompaction *compaction)
 {
-	const AlexMerge *merge = &compaction->merge;
 	Relation	index = compaction->index;
-	uint64		after = compaction->new_run.entries;
-	uint64		written = after - merge->adopted_entries;
+	uint64		dropped = compaction->before - compaction->after;
 	long		milliseconds;
 	WalUsage	wal;
 	char	   *schema;
 
-	alex_count_compaction(index, written, before - after, compaction->pages);
+	alex_count_compaction(index, compaction->rewritten, dropped,
+						  compaction->pages);
 
 	milliseconds = TimestampDifferenceMilliseconds(compaction->start,
 												   GetCurrentTimestamp());
@@ -176,9 +174,9 @@ report(AlexCompaction *compaction, uint64 before)
 					UINT64_FORMAT " dropped, " UINT64_FORMAT " pages written, "
 					UINT64_FORMAT " bytes of WAL, %ld ms",
 					schema != NULL ? schema : "",
-					RelationGetRelationName(index), merge->nruns,
-					after > 0 ? 1 : 0, after, written, before - after,
-					compaction->pages, wal.wal_bytes, milliseconds)));
+					RelationGetRelationName(index), compaction->merge.nruns,
+					compaction->nnew, compaction->after, compaction->rewritten,
+					dropped, compaction->pages, wal.wal_bytes, milliseconds)));
 }
 
 static int
@@ -192,15 +190,18 @@ compare_by_first_entry(const void *a, const void *b)
 
 /*
  * A filter of a run that takes pages over costs a look at their entries.  It
- * is worth that where they had one before.
+ * is worth that where they had one before.  While runs are merged slice by
+ * slice, no filters are made: they would be written anew with each slice.
  */
 static bool
-wants_filter(const AlexCompaction *compaction, bool adopts, uint64 expected)
+wants_filter(const AlexCompaction *compaction, uint64 expected)
 {
 	const AlexMerge *merge = &compaction->merge;
 	AlexRun		new_run = {0};
 	bool		had_filter = false;
 
+	if (!merge->complete)
+		return false;
 	new_run.part = compaction->part;
 	new_run.entries = expected;
 	new_run.min = merge->runs[0]->min;
@@ -209,28 +210,57 @@ wants_filter(const AlexCompaction *compaction, bool adopts, uint64 expected)
 	{
 		const AlexRun *run = merge->runs[i];
 
-		had_filter |= run->bloom_pages > 0;
+		had_filter |= run->bloom_pages > 0 ||
+			(run->flags & ALEX_RUN_MERGING) != 0;
 		if (alex_compare(run->max.key, run->max.tid,
 						 new_run.max.key, new_run.max.tid) > 0)
 			new_run.max = run->max;
 	}
-	return (had_filter || !adopts) &&
+	return (had_filter || !merge->may_adopt) &&
 		alex_is_bloom_worthwhile(compaction->manifest, &new_run,
 								 merge->runs, merge->nruns);
 }
 
-/* Compacts the chosen runs; returns the number of entries dropped. */
-static uint64
+static void
+begin_run(AlexCompaction *compaction, uint64 expected, bool filter)
+{
+	AlexMerge  *merge = &compaction->merge;
+
+	merge->writer = alex_run_writer_begin(compaction->index, compaction->part,
+										  expected, filter);
+	alex_run_writer_record(merge->writer, compaction->written);
+	alex_dropper_start(merge->dropper, merge->writer, compaction->part);
+	merge->adopted_entries = 0;
+	merge->adopted_dead = 0;
+}
+
+static void
+finish_run(AlexCompaction *compaction)
+{
+	AlexMerge  *merge = &compaction->merge;
+	AlexRun    *run = &compaction->new_runs[compaction->nnew];
+
+	alex_run_writer_finish(merge->writer, run);
+	if (run->entries == 0)
+		return;
+	/* those on pages that were taken over are still there */
+	run->dead = merge->adopted_dead;
+	if (!merge->complete)
+		run->flags |= ALEX_RUN_MERGING;
+	compaction->after += run->entries;
+	compaction->rewritten += run->entries - merge->adopted_entries;
+	compaction->nnew++;
+}
+
+/* Compacts the chosen runs, or a slice of them. */
+static void
 compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
-			   const AlexRun **runs, int nruns, bool all,
+			   const AlexRun **runs, int nruns, bool all, bool suspect,
 			   AlexWrittenPages *written)
 {
 	AlexCompaction compaction = {0};
 	AlexMerge  *merge = &compaction.merge;
-	uint64		before = 0;
 	uint64		expected = 0;
-	uint32		leaf_pages = 0;
-	bool		adopts;
 	FullTransactionId conflict;
 
 	compaction.index = index;
@@ -239,80 +269,107 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	compaction.written = written;
 	compaction.start = GetCurrentTimestamp();
 	compaction.start_wal = pgWalUsage;
+	compaction.new_runs = palloc(sizeof(AlexRun) * nruns);
 
 	qsort(runs, nruns, sizeof(AlexRun *), compare_by_first_entry);
 	for (int i = 0; i < nruns; i++)
 	{
-		before += runs[i]->entries;
+		compaction.before += runs[i]->entries;
 		expected += runs[i]->entries - runs[i]->dead;
-		leaf_pages += runs[i]->leaf_pages;
 	}
 
 	merge->reader = alex_reader_open(index, manifest->incarnation);
 	merge->runs = runs;
 	merge->nruns = nruns;
-	merge->dead_fraction = all ? 0 : ALEX_DEAD_FRACTION;
-	merge->rewrite_limit = all ? leaf_pages :
-		Max(leaf_pages / REWRITTEN_FRACTION, MIN_REWRITTEN);
-	adopts = alex_merge_plan(merge);
-	merge->writer = alex_run_writer_begin(index, part, expected,
-										  wants_filter(&compaction, adopts,
-													   expected));
-	alex_run_writer_record(merge->writer, written);
+	merge->all_dead_go = all;
+	merge->suspect = suspect;
+	/* a page of each run is half read when it stops, and read again then */
+	if (!all && !suspect)
+		merge->slice = Max(alex_slice_pages(manifest), 4 * nruns);
+	alex_merge_begin(merge);
 	merge->dropper = alex_dropper_begin(index, 0, expected);
-	alex_dropper_start(merge->dropper, merge->writer, part);
+	begin_run(&compaction, expected, wants_filter(&compaction, expected));
 	alex_merge_runs(merge);
+	finish_run(&compaction);
+	for (int i = 0; i < nruns; i++)
+	{
+		if (!alex_merge_has_rest(merge, i))
+			continue;
+		ALEX_FAILPOINT("compact-before-rest");
+		begin_run(&compaction, runs[i]->entries, false);
+		alex_merge_rest(merge, i);
+		finish_run(&compaction);
+	}
+	alex_merge_end(merge);
 	(void) alex_dropper_end(merge->dropper, &conflict);
-	alex_run_writer_finish(merge->writer, &compaction.new_run);
 	alex_reader_close(merge->reader);
 	compaction.pages = written->npages;
-	/* those on pages that were taken over are still there */
-	compaction.new_run.dead = merge->adopted_dead;
 
 	ALEX_FAILPOINT("compact-before-install");
 	install(&compaction, conflict);
 	ALEX_FAILPOINT("compact-after-install");
 
-	report(&compaction, before);
-	return before - compaction.new_run.entries;
+	report(&compaction);
 }
 
-uint64
-alex_compact_runs(Relation index, bool all, AlexWrittenPages *written)
+/* Compacts what is due in a part, or a slice of it; false if nothing is. */
+static bool
+compact_part(Relation index, AlexPart part, bool all, bool ranges,
+			 AlexWrittenPages *written)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "alexam compaction",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old_context = MemoryContextSwitchTo(context);
-	bool		ranges = alex_range_scans(index, true);
-	uint64		dropped = 0;
+	AlexManifest *manifest = alex_manifest_read(index);
+	const AlexRun **chosen = palloc(sizeof(AlexRun *) * (manifest->nruns + 1));
+	bool		suspect;
+	int			n = 0;
 
-	for (int part = 0; part < ALEX_PARTS; part++)
-	{
-		for (;;)
-		{
-			AlexManifest *manifest = alex_manifest_read(index);
-			const AlexRun **chosen = palloc(sizeof(AlexRun *) *
-											(manifest->nruns + 1));
-			AlexWrittenPages own = {0};
-			int			n = alex_choose_runs(index, manifest, part, all,
-											 ranges, chosen);
-
-			own.context = context;
-			if (n == 0 || (!all && alex_too_much_retired(manifest)))
-				break;
-			dropped += compact_chosen(index, manifest, part, chosen, n, all,
-									  written != NULL ? written : &own);
-			MemoryContextReset(context);
-			if (all)
-				break;
-		}
-		MemoryContextReset(context);
-	}
+	if (all || !alex_too_much_retired(manifest))
+		n = alex_choose_runs(index, manifest, part, all, ranges, chosen,
+							 &suspect);
+	if (n > 0)
+		compact_chosen(index, manifest, part, chosen, n, all, suspect,
+					   written);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
-	return dropped;
+	return n > 0;
+}
+
+bool
+alex_compact_step(Relation index, bool ranges, AlexWrittenPages *written)
+{
+	for (int part = 0; part < ALEX_PARTS; part++)
+		if (compact_part(index, part, false, ranges, written))
+			return true;
+	return false;
+}
+
+void
+alex_compact_all(Relation index)
+{
+	AlexWrittenPages written = {.context = CurrentMemoryContext};
+
+	for (int part = 0; part < ALEX_PARTS; part++)
+		(void) compact_part(index, part, true, false, &written);
+	if (written.pages != NULL)
+		pfree(written.pages);
+}
+
+void
+alex_compact_due(Relation index)
+{
+	AlexWrittenPages written = {.context = CurrentMemoryContext};
+	bool		ranges = alex_range_scans(index, true);
+
+	do
+	{
+		alex_remove_retired(index);
+	} while (alex_compact_step(index, ranges, &written));
+	if (written.pages != NULL)
+		pfree(written.pages);
 }
 
 /* Does the run go with those retired at "newest" and before? */
@@ -511,4 +568,18 @@ alex_remove_retired(Relation index)
 		remove_runs(index, manifest, newest);
 	pfree(manifest);
 	return nretired == 0;
+}
+
+bool
+alex_retired_await_xid(Relation index)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+	FullTransactionId next = ReadNextFullTransactionId();
+	bool		await = false;
+
+	for (int i = 0; i < manifest->nruns; i++)
+		await |= (manifest->runs[i].flags & ALEX_RUN_RETIRED) != 0 &&
+			FullTransactionIdEquals(manifest->runs[i].safexid, next);
+	pfree(manifest);
+	return await;
 }

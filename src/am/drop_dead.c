@@ -54,13 +54,9 @@
 #define SAMPLE					256
 /* The others, too, if one in so many was dead. */
 #define DEAD_FRACTION			8
-/* A run is churned if a younger one replaces one in so many of a sample. */
+/* A run is churned if one in so many of its rows have been replaced. */
 #define CHURN_FRACTION			4
 #define CHURN_SAMPLE			64
-/* Of the youngest runs so many are compared with so many older ones ... */
-#define CHURN_RUNS				8
-/* ... that are at most so many times as large. */
-#define CHURN_SIZES				8
 
 /* What is known of an entry in the buffer. */
 #define ENTRY_HINTED			0x01
@@ -433,6 +429,12 @@ alex_dropper_add(AlexDropper *dropper, uint64 key, uint64 tid, bool hinted)
 	dropper->flags[dropper->nentries++] = hinted ? ENTRY_HINTED : 0;
 }
 
+Size
+alex_dropper_pending(const AlexDropper *dropper)
+{
+	return dropper->nentries;
+}
+
 void
 alex_dropper_flush(AlexDropper *dropper)
 {
@@ -474,11 +476,14 @@ alex_dropper_end(AlexDropper *dropper, FullTransactionId *conflict)
 }
 
 /*
- * Puts the first live entry of a run that has this key, if there is one, into
- * the buffer as a candidate.
+ * ---------------------------------------------------------------------
+ * Runs of which much has been replaced
+ * ---------------------------------------------------------------------
  */
-static void
-add_equal(AlexDropper *dropper, AlexRunReader *run_reader, uint64 key)
+
+/* Has the run a live entry with this key? */
+static bool
+has_key(AlexRunReader *run_reader, uint64 key)
 {
 	const AlexRun *run = run_reader->run;
 	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
@@ -500,61 +505,83 @@ add_equal(AlexDropper *dropper, AlexRunReader *run_reader, uint64 key)
 		{
 			if (alex_leaf_key(leaf.page, slot) != key)
 				break;
-			if (alex_leaf_is_dead(leaf.page, slot))
-				continue;
-			alex_dropper_add(dropper, key, alex_leaf_tid(leaf.page, slot),
-							 false);
-			add_candidate(dropper, dropper->nentries - 1);
-			found = true;
+			found = !alex_leaf_is_dead(leaf.page, slot);
 		}
 		/* the key may go on, or begin, on the next page only at the end */
 		if (slot < alex_leaf_count(leaf.page))
 			break;
 	}
 	alex_page_close(&leaf);
+	return found;
 }
 
-/*
- * Does the younger run replace a good part of the older one?  Takes some of
- * its keys, evenly spread, and looks whether entries with the same keys in the
- * older one are dead.
- */
-static bool
-is_churned(Relation index, AlexReader *reader, const AlexRun *younger,
-		   const AlexRun *older)
+/* Takes some live entries of a run, evenly spread; returns how many. */
+static int
+take_sample(AlexReader *reader, const AlexRun *run, AlexEntry *sample)
 {
-	AlexDropper *dropper = alex_dropper_begin(index, 0, CHURN_SAMPLE);
 	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
-	AlexRunReader young;
-	AlexRunReader old;
-	FullTransactionId unused;
-	int			nsample = Min(younger->entries, CHURN_SAMPLE);
-	Size		ndead;
+	AlexRunReader run_reader;
+	int			wanted = Min(run->entries, CHURN_SAMPLE);
+	int			n = 0;
 
-	alex_run_open(&young, reader, younger);
-	alex_run_open(&old, reader, older);
-	for (int i = 0; i < nsample; i++)
+	alex_run_open(&run_reader, reader, run);
+	for (int i = 0; i < wanted; i++)
 	{
-		uint64		place = (uint64) younger->leaf_pages * i;
+		uint64		place = (uint64) run->leaf_pages * i;
 		AlexFence	fence;
 		int			slot;
 
-		alex_run_fence(&young, place / nsample, &fence);
+		alex_run_fence(&run_reader, place / wanted, &fence);
 		alex_page_open(reader, fence.block, fence.stamp, ALEX_PAGE_LEAF,
-					   younger->id, false, &leaf);
-		slot = place % nsample * alex_leaf_count(leaf.page) / nsample;
-		add_equal(dropper, &old, alex_leaf_key(leaf.page, slot));
+					   run->id, false, &leaf);
+		slot = place % wanted * alex_leaf_count(leaf.page) / wanted;
+		if (alex_leaf_is_dead(leaf.page, slot))
+			continue;
+		sample[n].key = alex_leaf_key(leaf.page, slot);
+		sample[n++].tid = alex_leaf_tid(leaf.page, slot);
 	}
 	alex_page_close(&leaf);
-	alex_run_close(&old);
-	alex_run_close(&young);
+	alex_run_close(&run_reader);
+	return n;
+}
 
+/* About how many entries of the younger run have keys that the older has? */
+static uint64
+count_shared(AlexReader *reader, const AlexRun *younger, const AlexRun *older)
+{
+	AlexEntry	sample[CHURN_SAMPLE];
+	int			n = take_sample(reader, younger, sample);
+	int			nshared = 0;
+	AlexRunReader run_reader;
+
+	alex_run_open(&run_reader, reader, older);
+	for (int i = 0; i < n; i++)
+		nshared += has_key(&run_reader, sample[i].key);
+	alex_run_close(&run_reader);
+	return n == 0 ? 0 : younger->entries * nshared / n;
+}
+
+/* About how many of CHURN_SAMPLE entries of the run are dead, by the heap? */
+static int
+sample_dead(Relation index, AlexReader *reader, const AlexRun *run)
+{
+	AlexDropper *dropper = alex_dropper_begin(index, 0, CHURN_SAMPLE);
+	AlexEntry	sample[CHURN_SAMPLE];
+	int			n = take_sample(reader, run, sample);
+	FullTransactionId unused;
+	Size		ndead;
+
+	for (int i = 0; i < n; i++)
+	{
+		alex_dropper_add(dropper, sample[i].key, sample[i].tid, true);
+		add_candidate(dropper, i);
+	}
 	sort_candidates(dropper);
 	ndead = check_candidates(dropper, dropper->candidates,
 							 dropper->ncandidates);
 	dropper->nentries = 0;
 	alex_dropper_end(dropper, &unused);
-	return ndead * CHURN_FRACTION >= nsample;
+	return n == 0 ? 0 : ndead * CHURN_SAMPLE / n;
 }
 
 static int
@@ -566,13 +593,54 @@ compare_by_age(const void *a, const void *b)
 	return r1->id > r2->id ? -1 : 1;
 }
 
+static inline bool
+overlap(const AlexRun *r1, const AlexRun *r2)
+{
+	return r1->min.key <= r2->max.key && r2->min.key <= r1->max.key;
+}
+
 /*
- * Only runs that are not much larger are merged with a younger one, so that an
- * entry is still rewritten a limited number of times.
+ * Moves those of the runs before "which", all younger, that have many keys in
+ * common with it to the front; returns how many, or 0 if that is too little
+ * altogether to matter to the older one.
+ */
+static int
+find_replacements(AlexReader *reader, const AlexRun **runs, int which)
+{
+	const AlexRun *older = runs[which];
+	uint64		possible = 0;
+	uint64		shared = 0;
+	int			nchosen = 0;
+
+	for (int i = 0; i < which; i++)
+		possible += overlap(runs[i], older) ? runs[i]->entries : 0;
+	if (possible * CHURN_FRACTION < older->entries)
+		return 0;
+
+	for (int i = 0; i < which; i++)
+	{
+		const AlexRun *younger = runs[i];
+		uint64		count;
+
+		if (!overlap(younger, older))
+			continue;
+		count = count_shared(reader, younger, older);
+		if (count * CHURN_FRACTION < younger->entries)
+			continue;
+		shared += count;
+		runs[i] = runs[nchosen];
+		runs[nchosen++] = younger;
+	}
+	return shared * CHURN_FRACTION < older->entries ? 0 : nchosen;
+}
+
+/*
+ * Nothing is looked at in the heap before it is known that there are enough
+ * younger entries with the same keys.
  */
 int
 alex_choose_churned(Relation index, const AlexManifest *manifest,
-					const AlexRun **runs, int nruns)
+					const AlexRun **runs, int nruns, bool *suspect)
 {
 	AlexReader *reader;
 	int			nchosen = 0;
@@ -580,33 +648,33 @@ alex_choose_churned(Relation index, const AlexManifest *manifest,
 	if (nruns < 2 || runs[0]->part != ALEX_PART_VALUES)
 		return 0;
 
-	qsort(runs, nruns, sizeof(AlexRun *), compare_by_age);
 	reader = alex_reader_open(index, manifest->incarnation);
-	for (int i = 0; nchosen < 2 && i < Min(nruns - 1, CHURN_RUNS); i++)
+	for (int which = nruns - 1; which > 0 && nchosen == 0; which--)
 	{
-		const AlexRun *younger = runs[i];
-		uint64		entries = younger->entries;
+		const AlexRun *older;
+		int			dead;
 
-		nchosen = 1;
-		for (int n = i + 1; n < Min(nruns, i + 1 + CHURN_RUNS); n++)
+		qsort(runs, nruns, sizeof(AlexRun *), compare_by_age);
+		older = runs[which];
+		nchosen = find_replacements(reader, runs, which);
+		if (nchosen == 0)
+			continue;
+
+		dead = sample_dead(index, reader, older);
+		*suspect = dead * 4 >= CHURN_SAMPLE * 3;
+		if (dead * CHURN_FRACTION < CHURN_SAMPLE)
+			nchosen = 0;
+		else if (*suspect)
 		{
-			const AlexRun *older = runs[n];
-
-			if (older->entries > entries * CHURN_SIZES ||
-				older->min.key > younger->max.key ||
-				older->max.key < younger->min.key ||
-				!is_churned(index, reader, younger, older))
-				continue;
-
-			/* the chosen ones come first: nothing else is moved over them */
-			runs[n] = runs[i + nchosen];
-			runs[i + nchosen] = older;
-			entries += older->entries;
-			nchosen++;
+			runs[0] = older;
+			nchosen = 1;
 		}
-		if (nchosen > 1)
-			memmove(runs, runs + i, nchosen * sizeof(AlexRun *));
+		else
+		{
+			runs[which] = runs[nchosen];
+			runs[nchosen++] = older;
+		}
 	}
 	alex_reader_close(reader);
-	return nchosen > 1 ? nchosen : 0;
+	return nchosen;
 }

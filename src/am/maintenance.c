@@ -65,7 +65,7 @@ alex_compact(PG_FUNCTION_ARGS)
 	LockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 	alex_remove_retired(index);
 	alex_seal(index, 1);
-	alex_compact_runs(index, true, NULL);
+	alex_compact_all(index);
 	alex_sweep(index);
 	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 	UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);

@@ -6,8 +6,18 @@
  * Leaf pages that no other run reaches into can be taken over as they are: only
  * a fence is written for them.  So runs side by side are joined without
  * rewriting any, and a few late arrivals are merged into a large run at the
- * cost of the pages that they fall on.  A page all of whose entries are dead
- * is left out, and one with many is rewritten.
+ * cost of the pages around those that they fall on.  A page all of whose
+ * entries are dead is left out, and where there are many dead entries pages are
+ * rewritten.
+ *
+ * Pages are rewritten in stretches, because the last page of a stretch is not
+ * full in general.  Rewritten one by one, pages would not become fewer, just
+ * emptier.
+ *
+ * A merge may be told to rewrite no more than a slice of the index.  It stops at
+ * some key then.  Behind it the longest run's pages are taken over, so that the
+ * new run has all of that one; what is left of each other run is made a run of
+ * its own, again by taking over its pages.
  *
  * A stream stands either on an entry or before a leaf page that it has not
  * opened; then the page's fence is a bound of what comes.
@@ -32,6 +42,9 @@
 /* Smaller runs are rewritten rather than taken over page by page. */
 #define MIN_ADOPTED_LEAVES		8
 
+/* So many neighbouring pages are rewritten, unless the last is well filled. */
+#define STRETCH					8
+
 /*
  * Unpacking, merging and packing so many entries is charged like a page found
  * in shared buffers, on top of the pages themselves: it is processor time that
@@ -39,11 +52,23 @@
  */
 #define ENTRIES_PER_COST		16
 
+/* What is known of a leaf page. */
+typedef struct AlexLeafState
+{
+	uint16		dead;			/* entries with the dead bit */
+	uint16		hinted;			/* entries that scans have found dead */
+} AlexLeafState;
+
 /* A run being read in order. */
 typedef struct AlexRunStream
 {
 	AlexRunReader reader;
 	int			number;			/* of the run */
+	bool		may_adopt;		/* may its leaf pages be taken over? */
+	bool		at_end;
+	AlexLeafState *leaves;		/* NULL: there are no dead entries */
+	bool		any_leaf_goes;	/* some leaf has dead entries only */
+	uint32		rewritten_to;	/* pages before this one are rewritten */
 
 	/* the leaf page in hand, or the one that it stands before */
 	bool		opened;
@@ -74,7 +99,10 @@ static bool
 stand_before(AlexRunStream *stream, uint32 leaf)
 {
 	if (leaf == stream->reader.run->leaf_pages)
+	{
+		stream->at_end = true;
 		return false;
+	}
 	alex_run_fence(&stream->reader, leaf, &stream->fence);
 	stream->leaf = leaf;
 	stream->opened = false;
@@ -259,23 +287,78 @@ others_reach_in(const StreamHeap *heap)
 	return false;
 }
 
-/* How many entries of a leaf page are hinted as dead. */
-static uint32
-count_hinted(AlexRunStream *stream)
+/*
+ * Does a page come out well filled if what waits to be written ends here?  Else
+ * the stretch that is being rewritten goes on, for a while.
+ */
+static bool
+may_end_stretch(const AlexMerge *merge, const AlexRunStream *stream)
 {
-	uint32		count = 0;
+	Size		waiting = alex_dropper_pending(merge->dropper) +
+		alex_run_writer_pending(merge->writer);
+	Size		full = Max(merge->fullest, stream->fence.entries);
 
-	for (uint32 first = 0; first < stream->fence.entries;
-		 first += ALEX_LEAF_BLOCK)
+	return merge->stretch >= STRETCH || waiting == 0 ||
+		waiting % full * 4 >= full * 3;
+}
+
+/*
+ * Are the entries of a page, and of the next ones, to be written anew because
+ * too many of them are dead?
+ */
+static bool
+is_worth_rewriting(const AlexMerge *merge, AlexRunStream *stream, uint32 leaf)
+{
+	const AlexRun *run = stream->reader.run;
+	uint32		end = Min(leaf + STRETCH, run->leaf_pages);
+	uint64		entries = 0;
+	uint64		dead = 0;
+
+	if (stream->leaves == NULL ||
+		stream->leaves[leaf].dead + stream->leaves[leaf].hinted == 0)
+		return false;
+	if (merge->all_dead_go)
+		return true;
+	if (merge->page_by_page)
+		end = leaf + 1;
+	for (; leaf < end; leaf++)
 	{
-		uint64		hinted[ALEX_LEAF_BLOCK / 64];
+		AlexFence	fence;
 
-		if (alex_hints_get(stream->reader.reader->index, stream->fence.stamp,
-						   first, Min(stream->fence.entries - first,
-									  ALEX_LEAF_BLOCK), hinted))
-			count += pg_popcount((const char *) hinted, sizeof(hinted));
+		alex_run_place(&stream->reader, leaf, &fence);
+		entries += fence.entries;
+		dead += stream->leaves[leaf].dead + stream->leaves[leaf].hinted;
 	}
-	return count;
+	return dead * ALEX_DEAD_FRACTION > entries;
+}
+
+/* Takes over, or leaves out, the page that the stream stands before. */
+static void
+adopt_page(AlexMerge *merge, AlexRunStream *stream)
+{
+	uint32		entries = stream->fence.entries;
+	uint32		dead = 0;
+	bool		needs_page = alex_run_writer_has_filter(merge->writer);
+
+	if (stream->leaves != NULL)
+		dead = stream->leaves[stream->leaf].dead;
+	if (dead == entries)
+		return;
+	if (needs_page)
+	{
+		delay_point(entries);
+		open_leaf(stream);
+	}
+	else
+		CHECK_FOR_INTERRUPTS();
+
+	alex_dropper_flush(merge->dropper);
+	alex_run_writer_adopt(merge->writer, &stream->fence,
+						  needs_page ? stream->page.page : NULL);
+	merge->stretch = 0;
+	merge->adopted[stream->number]++;
+	merge->adopted_entries += entries;
+	merge->adopted_dead += dead;
 }
 
 /*
@@ -286,43 +369,83 @@ static bool
 take_page(AlexMerge *merge, const StreamHeap *heap)
 {
 	AlexRunStream *stream = heap->streams[0];
-	uint32		entries = stream->fence.entries;
-	uint32		dead = 0;
-	uint32		hinted = 0;
-	bool		needs_page;
 
-	if (!merge->may_adopt[stream->number] || others_reach_in(heap))
+	if (!stream->may_adopt || others_reach_in(heap) ||
+		!may_end_stretch(merge, stream) || stream->leaf < stream->rewritten_to)
 		return false;
-
-	/* the manifest's count may be too small, which does no harm */
-	needs_page = alex_run_writer_has_filter(merge->writer);
-	if (stream->may_be_hinted)
-		hinted = count_hinted(stream);
-	if (stream->reader.run->dead > 0 || needs_page || hinted > 0)
+	if ((merge->slice == 0 || merge->rewritten < merge->slice) &&
+		is_worth_rewriting(merge, stream, stream->leaf))
 	{
-		delay_point(needs_page ? entries : 0);
-		open_leaf(stream);
-		dead = alex_leaf_dead_count(stream->page.page);
-		if (dead == entries)
-			return true;
-		if (dead + hinted > 0 && merge->rewrite_limit > 0 &&
-			(merge->dead_fraction == 0 ||
-			 (dead + hinted) * merge->dead_fraction > entries))
-		{
-			merge->rewrite_limit--;
-			return false;
-		}
+		stream->rewritten_to = stream->leaf + (merge->all_dead_go ? 1 : STRETCH);
+		return false;
 	}
-	else
-		CHECK_FOR_INTERRUPTS();
-
-	alex_dropper_flush(merge->dropper);
-	alex_run_writer_adopt(merge->writer, &stream->fence,
-						  needs_page ? stream->page.page : NULL);
-	merge->adopted[stream->number]++;
-	merge->adopted_entries += entries;
-	merge->adopted_dead += dead;
+	adopt_page(merge, stream);
 	return true;
+}
+
+/* Goes on behind the page that the stream stands before, or into it. */
+static bool
+pass_page(AlexMerge *merge, AlexRunStream *stream, bool taken)
+{
+	merge->fullest = Max(merge->fullest, stream->fence.entries);
+	if (taken)
+		return stand_before(stream, stream->leaf + 1);
+	merge->rewritten++;
+	merge->stretch++;
+	return enter_leaf(stream);
+}
+
+/*
+ * ---------------------------------------------------------------------
+ * What is to be done
+ * ---------------------------------------------------------------------
+ */
+
+/* How many entries of a leaf page are hinted as dead. */
+static uint32
+count_hinted(AlexRunStream *stream, const AlexFence *fence)
+{
+	uint32		count = 0;
+
+	for (uint32 first = 0; first < fence->entries; first += ALEX_LEAF_BLOCK)
+	{
+		uint64		hinted[ALEX_LEAF_BLOCK / 64];
+
+		if (alex_hints_get(stream->reader.reader->index, fence->stamp,
+						   first, Min(fence->entries - first,
+									  ALEX_LEAF_BLOCK), hinted))
+			count += pg_popcount((const char *) hinted, sizeof(hinted));
+	}
+	return count;
+}
+
+/*
+ * Counts the dead entries of each leaf page.  The manifest's count of all of
+ * them may be too small, after a VACUUM that was cancelled, which does no harm.
+ */
+static void
+count_dead(AlexRunStream *stream)
+{
+	const AlexRun *run = stream->reader.run;
+
+	if (run->dead == 0 && !stream->may_be_hinted)
+		return;
+	stream->leaves = MemoryContextAllocHuge(CurrentMemoryContext,
+											run->leaf_pages *
+											sizeof(AlexLeafState));
+	for (uint32 leaf = 0; leaf < run->leaf_pages; leaf++)
+	{
+		AlexFence	fence;
+
+		delay_point(0);
+		alex_run_place(&stream->reader, leaf, &fence);
+		alex_page_open(stream->reader.reader, fence.block, fence.stamp,
+					   ALEX_PAGE_LEAF, run->id, false, &stream->page);
+		stream->leaves[leaf].dead = alex_leaf_dead_count(stream->page.page);
+		stream->leaves[leaf].hinted = stream->may_be_hinted ?
+			count_hinted(stream, &fence) : 0;
+		stream->any_leaf_goes |= stream->leaves[leaf].dead == fence.entries;
+	}
 }
 
 /*
@@ -333,10 +456,10 @@ static uint32
 pages_outside(AlexMerge *merge, int which)
 {
 	const AlexRun *run = merge->runs[which];
+	AlexRunReader *reader = &merge->streams[which].reader;
 	AlexEntry	low = run->max;
 	AlexEntry	high = run->min;
 	bool		overlaps = false;
-	AlexRunReader reader;
 	uint32		outside;
 
 	for (int i = 0; i < merge->nruns; i++)
@@ -358,30 +481,81 @@ pages_outside(AlexMerge *merge, int which)
 	if (!overlaps)
 		return run->leaf_pages;
 
-	alex_run_open(&reader, merge->reader, run);
-	outside = alex_run_find(&reader, low.key, low.tid);
-	outside += run->leaf_pages - 1 - alex_run_find(&reader, high.key, high.tid);
-	alex_run_close(&reader);
+	outside = alex_run_find(reader, low.key, low.tid);
+	outside += run->leaf_pages - 1 - alex_run_find(reader, high.key, high.tid);
 	return outside;
 }
 
-bool
-alex_merge_plan(AlexMerge *merge)
+/* How many leaf pages of a run are likely to be rewritten? */
+static uint32
+pages_to_rewrite(AlexMerge *merge, AlexRunStream *stream)
 {
-	bool		any = false;
+	const AlexRun *run = stream->reader.run;
+	uint32		outside = pages_outside(merge, stream->number);
+	uint32		count = run->leaf_pages - outside;
+	uint32		least;
 
-	merge->may_adopt = palloc(sizeof(bool) * merge->nruns);
+	/*
+	 * A page or two at the ends are not worth it.  But what an earlier slice has
+	 * written is never written again: merging would not come to an end.
+	 */
+	least = (run->flags & ALEX_RUN_MERGING) != 0 ? 1 : MIN_ADOPTED_LEAVES;
+	stream->may_adopt = outside >= least && !merge->suspect;
+	merge->may_adopt |= stream->may_adopt;
+	if (!stream->may_adopt)
+		return run->leaf_pages;
+
+	for (uint32 leaf = 0; leaf < run->leaf_pages && stream->leaves != NULL;)
+	{
+		bool		worth_it = is_worth_rewriting(merge, stream, leaf);
+
+		count += worth_it ? STRETCH : 0;
+		leaf += worth_it ? STRETCH : 1;
+	}
+	return Min(count, run->leaf_pages);
+}
+
+void
+alex_merge_begin(AlexMerge *merge)
+{
+	uint64		hinted_runs = alex_hints_runs(merge->reader->index);
+	uint64		count = 0;
+
+	merge->streams = palloc0(sizeof(AlexRunStream) * merge->nruns);
 	merge->adopted = palloc0(sizeof(uint32) * merge->nruns);
 	for (int i = 0; i < merge->nruns; i++)
 	{
-		uint32		outside = pages_outside(merge, i);
+		AlexRunStream *stream = &merge->streams[i];
 
-		/* a page or two at the ends are not worth it */
-		merge->may_adopt[i] = outside >= MIN_ADOPTED_LEAVES &&
-			outside >= merge->runs[i]->leaf_pages / 2;
-		any |= merge->may_adopt[i];
+		stream->number = i;
+		stream->page.buffer = InvalidBuffer;
+		stream->may_be_hinted =
+			(hinted_runs & ALEX_HINTED_RUN(merge->runs[i]->id)) != 0;
+		alex_run_open(&stream->reader, merge->reader, merge->runs[i]);
+		count_dead(stream);
 	}
-	return any;
+	for (int i = 0; i < merge->nruns; i++)
+	{
+		count += pages_to_rewrite(merge, &merge->streams[i]);
+		stand_before(&merge->streams[i], 0);
+	}
+
+	/*
+	 * A run that is rewritten because too much of it is dead must lose something,
+	 * or it would be due for ever.  Where pages are of very different sizes, the
+	 * dead entries of a small one may be few among those of its neighbours.
+	 */
+	if (merge->nruns == 1 && count == 0 && !merge->streams[0].any_leaf_goes)
+	{
+		merge->page_by_page = true;
+		count = pages_to_rewrite(merge, &merge->streams[0]);
+	}
+
+	/* a last slice may be half as large again, lest little be left of it */
+	merge->complete = merge->slice == 0 ||
+		count <= merge->slice + merge->slice / 2;
+	if (merge->complete)
+		merge->slice = 0;
 }
 
 /*
@@ -389,28 +563,25 @@ alex_merge_plan(AlexMerge *merge)
  * The merge
  * ---------------------------------------------------------------------
  */
-void
-alex_merge_runs(AlexMerge *merge)
+
+/* Hands the entry that a stream stands on to the writer. */
+static inline void
+put_entry(AlexMerge *merge, const AlexRunStream *stream)
 {
-	AlexRunStream *streams = palloc0(sizeof(AlexRunStream) * merge->nruns);
-	StreamHeap *heap = palloc(offsetof(StreamHeap, streams) +
-							  sizeof(AlexRunStream *) * merge->nruns);
-	uint64		hinted_runs = alex_hints_runs(merge->reader->index);
+	int			position = stream->position;
+
+	alex_dropper_add(merge->dropper, stream->keys[position],
+					 stream->tids[position],
+					 merge->suspect ||
+					 (stream->any_hinted && stream->hinted[position]));
+}
+
+/* Goes through the streams in the order of their entries. */
+static void
+merge_streams(AlexMerge *merge, StreamHeap *heap)
+{
 	AlexEntry	last = {0};
 	bool		first = true;
-
-	/* ascending by first entry: a heap already */
-	heap->count = merge->nruns;
-	for (int i = 0; i < merge->nruns; i++)
-	{
-		streams[i].number = i;
-		streams[i].page.buffer = InvalidBuffer;
-		streams[i].may_be_hinted =
-			(hinted_runs & ALEX_HINTED_RUN(merge->runs[i]->id)) != 0;
-		alex_run_open(&streams[i].reader, merge->reader, merge->runs[i]);
-		stand_before(&streams[i], 0);
-		heap->streams[i] = &streams[i];
-	}
 
 	while (heap->count > 0)
 	{
@@ -420,19 +591,17 @@ alex_merge_runs(AlexMerge *merge)
 
 		if (!stream->opened)
 		{
-			replace_first(heap,
-						  take_page(merge, heap) ?
-						  stand_before(stream, stream->leaf + 1) :
-						  enter_leaf(stream));
+			if (merge->slice > 0 && merge->rewritten >= merge->slice)
+				return;
+			replace_first(heap, pass_page(merge, stream,
+										  take_page(merge, heap)));
 			continue;
 		}
 
 		key = stream->keys[stream->position];
 		tid = stream->tids[stream->position];
 		if (first || alex_compare(last.key, last.tid, key, tid) != 0)
-			alex_dropper_add(merge->dropper, key, tid,
-							 stream->any_hinted &&
-							 stream->hinted[stream->position]);
+			put_entry(merge, stream);
 		else
 			alex_duplicates_dropped++;
 		last.key = key;
@@ -441,13 +610,73 @@ alex_merge_runs(AlexMerge *merge)
 
 		replace_first(heap, advance_stream(stream));
 	}
+}
 
+void
+alex_merge_runs(AlexMerge *merge)
+{
+	StreamHeap *heap = palloc(offsetof(StreamHeap, streams) +
+							  sizeof(AlexRunStream *) * merge->nruns);
+
+	/* ascending by first entry: a heap already */
+	heap->count = merge->nruns;
+	for (int i = 0; i < merge->nruns; i++)
+		heap->streams[i] = &merge->streams[i];
+	merge_streams(merge, heap);
+
+	if (heap->count > 0)
+	{
+		AlexRunStream *longest = heap->streams[0];
+
+		for (int i = 1; i < heap->count; i++)
+		{
+			AlexRunStream *stream = heap->streams[i];
+
+			if (stream->reader.run->leaf_pages - stream->leaf >
+				longest->reader.run->leaf_pages - longest->leaf)
+				longest = stream;
+		}
+		alex_merge_rest(merge, longest->number);
+	}
 	alex_dropper_flush(merge->dropper);
+	pfree(heap);
+}
+
+bool
+alex_merge_has_rest(const AlexMerge *merge, int which)
+{
+	return !merge->streams[which].at_end;
+}
+
+void
+alex_merge_rest(AlexMerge *merge, int which)
+{
+	AlexRunStream *stream = &merge->streams[which];
+
+	while (!stream->at_end)
+	{
+		if (!stream->opened)
+		{
+			adopt_page(merge, stream);
+			stand_before(stream, stream->leaf + 1);
+		}
+		else
+		{
+			put_entry(merge, stream);
+			(void) advance_stream(stream);
+		}
+	}
+	alex_dropper_flush(merge->dropper);
+}
+
+void
+alex_merge_end(AlexMerge *merge)
+{
 	for (int i = 0; i < merge->nruns; i++)
 	{
-		alex_page_close(&streams[i].page);
-		alex_run_close(&streams[i].reader);
+		AlexRunStream *stream = &merge->streams[i];
+
+		alex_page_close(&stream->page);
+		alex_run_close(&stream->reader);
 	}
-	pfree(heap);
-	pfree(streams);
 }

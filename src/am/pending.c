@@ -89,6 +89,7 @@ struct AlexPendingBatch
 	CommandId	lowest;			/* no row of the batch is of an earlier one */
 	AlexPendingLevel *level;	/* innermost */
 	AlexClaims *claims;			/* of a unique index's entries, or NULL */
+	bool		made_runs;		/* some of its entries became runs */
 	dlist_node	link;
 };
 
@@ -480,9 +481,10 @@ StaticAssertDecl(sizeof(AlexEntry) == sizeof(AlexLogEntry) &&
 				 "a sorted batch is appended to the log as it is");
 
 static void
-flush_entries(Relation index, AlexFlush *flush)
+flush_entries(Relation index, AlexPendingBatch *batch, AlexFlush *flush)
 {
-	if (flush->nentries >= alex_direct_seal_threshold)
+	if (flush->nentries >= alex_direct_seal_threshold ||
+		alex_is_large_batch(index, flush->nentries))
 	{
 		AlexEntry  *entries[ALEX_PARTS];
 		Size		nentries[ALEX_PARTS];
@@ -492,7 +494,10 @@ flush_entries(Relation index, AlexFlush *flush)
 		entries[ALEX_PART_NULLS] = flush->entries + flush->nvalues;
 		nentries[ALEX_PART_NULLS] = flush->nentries - flush->nvalues;
 		if (alex_direct_seal(index, entries, nentries, &flush->installed))
+		{
+			batch->made_runs = true;
 			return;
+		}
 	}
 	append_entries(index, flush);
 }
@@ -551,7 +556,7 @@ alex_pending_flush(AlexPendingBatch *batch)
 	PG_TRY();
 	{
 		ALEX_FAILPOINT("flush-before-entries");
-		flush_entries(index, flush);
+		flush_entries(index, batch, flush);
 		ALEX_FAILPOINT("flush-after-entries");
 	}
 	PG_FINALLY();
@@ -618,9 +623,14 @@ alex_pending_forget(Relation index)
  * ---------------------------------------------------------------------
  */
 
-/* Everything is flushed, or of no interest any more. */
+/*
+ * Everything is flushed, or of no interest any more.
+ *
+ * Compaction was asked for when runs were made.  But the rows that ours replace
+ * are dead only now.
+ */
 static void
-end_transaction(void)
+end_transaction(bool is_commit)
 {
 	committing = false;
 	if (dlist_is_empty(&batches))
@@ -633,6 +643,8 @@ end_transaction(void)
 		batch = dlist_container(AlexPendingBatch, link,
 								dlist_pop_head_node(&batches));
 		end_claims(batch);
+		if (is_commit && batch->made_runs)
+			alex_request_again(batch->key.node);
 		hash_search(batches_hash, &batch->key, HASH_REMOVE, NULL);
 	}
 	frames = NULL;
@@ -656,10 +668,10 @@ at_transaction_event(XactEvent event, void *argument)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			Assert(alex_pending_total == 0);
-			end_transaction();
+			end_transaction(event == XACT_EVENT_COMMIT);
 			break;
 		case XACT_EVENT_ABORT:
-			end_transaction();
+			end_transaction(false);
 			break;
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 		case XACT_EVENT_PARALLEL_COMMIT:

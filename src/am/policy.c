@@ -34,6 +34,13 @@
 /* A run with so many dead pages, and more than one in so many, loses them. */
 #define MIN_DEAD_PAGES			8
 #define DEAD_PAGES_FRACTION		16
+/* Merging goes in slices of so much of the index, or so many leaf pages. */
+#define SLICE_FRACTION			16
+#define MIN_SLICE				8
+/* It pauses while retired runs have so many per cent of the live leaf pages */
+#define MAX_RETIRED				10
+/* or, with many runs, so many. */
+#define MAX_RETIRED_MANY		100
 /* A run this much larger than all smaller ones together is left alone. */
 #define MUCH_LARGER				2
 
@@ -147,23 +154,47 @@ is_much_dead(const AlexRun *run)
 		 run->dead_pages > run->leaf_pages / DEAD_PAGES_FRACTION);
 }
 
+/* Leaves the runs whose merging has begun. */
+static int
+choose_unfinished(const AlexRun **runs, int nruns)
+{
+	int			left = 0;
+
+	for (int i = 0; i < nruns; i++)
+	{
+		const AlexRun *run = runs[i];
+
+		if ((run->flags & ALEX_RUN_MERGING) == 0)
+			continue;
+		runs[i] = runs[left];
+		runs[left++] = run;
+	}
+	return left;
+}
+
 int
 alex_choose_runs(Relation index, const AlexManifest *manifest, AlexPart part,
-				 bool all, bool ranges, const AlexRun **chosen)
+				 bool all, bool ranges, const AlexRun **chosen, bool *suspect)
 {
 	int			nruns = live_runs(manifest, part, chosen);
 	int			n;
 
+	*suspect = false;
 	if (all)
 	{
 		uint64		hinted = alex_hints_runs(index);
 
 		for (int i = 0; i < nruns; i++)
 			if (chosen[i]->dead > 0 ||
+				(chosen[i]->flags & ALEX_RUN_MERGING) != 0 ||
 				(hinted & ALEX_HINTED_RUN(chosen[i]->id)) != 0)
 				return nruns;
 		return nruns > 1 ? nruns : 0;
 	}
+
+	n = choose_unfinished(chosen, nruns);
+	if (n > 0)
+		return n;
 
 	for (int i = 0; i < nruns; i++)
 	{
@@ -174,7 +205,7 @@ alex_choose_runs(Relation index, const AlexManifest *manifest, AlexPart part,
 		}
 	}
 
-	n = alex_choose_churned(index, manifest, chosen, nruns);
+	n = alex_choose_churned(index, manifest, chosen, nruns, suspect);
 	if (n > 0)
 		return n;
 	qsort(chosen, nruns, sizeof(AlexRun *), compare_by_size);
@@ -204,20 +235,48 @@ alex_count_live_runs(const AlexManifest *manifest, AlexPart part)
 	return count;
 }
 
-bool
-alex_too_much_retired(const AlexManifest *manifest)
+/* Leaf pages of live runs, and those that only retired ones have. */
+static void
+count_leaf_pages(const AlexManifest *manifest, uint64 *live, uint64 *retired)
 {
-	uint64		retired = 0;
-	uint64		live = 0;
-
+	*live = 0;
+	*retired = 0;
 	for (int i = 0; i < manifest->nruns; i++)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
 		if ((run->flags & ALEX_RUN_RETIRED) == 0)
-			live += run->leaf_pages;
+			*live += run->leaf_pages;
 		else
-			retired += run->leaf_pages - run->moved_pages;
+			*retired += run->leaf_pages - run->moved_pages;
 	}
-	return retired > 64 && retired * 10 > live * 3;
+}
+
+uint32
+alex_slice_pages(const AlexManifest *manifest)
+{
+	uint64		live;
+	uint64		retired;
+
+	count_leaf_pages(manifest, &live, &retired);
+	return Max(live / SLICE_FRACTION, MIN_SLICE);
+}
+
+/*
+ * Where runs come faster than they can be merged because of what is retired,
+ * they are merged all the same: the file has room for them once more, then,
+ * but reading it does not become slower and slower.
+ */
+bool
+alex_too_much_retired(const AlexManifest *manifest)
+{
+	uint64		live;
+	uint64		retired;
+	bool		many = false;
+
+	for (int part = 0; part < ALEX_PARTS; part++)
+		many |= alex_count_live_runs(manifest, part) > ALEX_MANY_RUNS;
+	count_leaf_pages(manifest, &live, &retired);
+	return retired > 2 * MIN_SLICE &&
+		retired * 100 > live * (many ? MAX_RETIRED_MANY : MAX_RETIRED);
 }

@@ -49,6 +49,9 @@
 /* At most the values in two runs, and the NULLs. */
 #define MAX_SEALED_RUNS			3
 
+/* So many entries of a batch are a run, unless the index is much larger. */
+#define MIN_LARGE_BATCH			32768
+
 /* With more in the manifest, inserters do not seal; it has room for more. */
 #define MAX_LISTED_RUNS			1024
 
@@ -418,12 +421,49 @@ alex_relieve(Relation index)
 	if (many &&
 		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
 	{
-		alex_remove_retired(index);
 		if (manifest->nruns < MAX_LISTED_RUNS)
-			alex_compact_runs(index, false, NULL);
+			alex_compact_due(index);
+		else
+			alex_remove_retired(index);
 		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 	}
 	pfree(manifest);
+}
+
+static uint64
+count_leaf_pages(Relation index)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+	uint64		leaf_pages = 0;
+
+	for (int i = 0; i < manifest->nruns; i++)
+		if ((manifest->runs[i].flags & ALEX_RUN_RETIRED) == 0)
+			leaf_pages += manifest->runs[i].leaf_pages;
+	pfree(manifest);
+	return leaf_pages;
+}
+
+uint64
+alex_log_limit(Relation index)
+{
+	return Min(Max(ALEX_LOG_SHARE(count_leaf_pages(index)), ALEX_MIN_SEALED),
+			   alex_memtable_entries);
+}
+
+/*
+ * In the log it would take an eighth of the room that the runs take, if it is
+ * large in itself, or half of it.
+ */
+bool
+alex_is_large_batch(Relation index, Size nentries)
+{
+	uint64		share;
+
+	if (nentries < ALEX_MIN_SEALED)
+		return false;
+	share = ALEX_LOG_SHARE(count_leaf_pages(index));
+	return nentries >= Max(share, MIN_LARGE_BATCH) ||
+		(share > 0 && nentries >= 4 * share);
 }
 
 /*

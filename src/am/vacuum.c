@@ -563,6 +563,7 @@ IndexBulkDeleteResult *
 alex_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
 	Relation	index = info->index;
+	bool		all_removed;
 
 	if (info->analyze_only)
 		return stats;
@@ -577,18 +578,31 @@ alex_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 
 	LockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
-	alex_remove_retired(index);
-	alex_compact_runs(index, false, NULL);
-
-	/* a frozen generation that a crash left is sealed now */
+	/*
+	 * Entries that VACUUM has marked stay in the log until it is sealed, and an
+	 * inserter who does that may be long in coming.  A frozen generation that a
+	 * crash left is sealed now, too.
+	 */
 	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
 	{
-		alex_seal(index, alex_memtable_entries);
+		alex_seal(index, alex_log_limit(index));
+		UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
+	}
+
+	alex_compact_due(index);
+	all_removed = alex_remove_retired(index);
+
+	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
+	{
 		stats->pages_free = alex_sweep(index);
 		UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 	}
 
 	UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
+
+	/* what waits for scans to end is left to a worker, which wants the lock */
+	if (!all_removed)
+		(void) alex_request_compaction(index, false);
 
 	IndexFreeSpaceMapVacuum(index);
 	stats->num_pages = RelationGetNumberOfBlocks(index);

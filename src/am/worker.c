@@ -298,39 +298,61 @@ report_index(Relation index)
 	pfree(text);
 }
 
-/* In a transaction of its own; the locks go with it. */
-static AlexRequestOutcome
-serve(const AlexRequest *request, AlexWrittenPages *written)
+/*
+ * Does a step, in a transaction of its own: the locks go with it, and so does a
+ * transaction id, if one has to be taken for the sake of retired runs.  True if
+ * another step may be due.
+ */
+static bool
+serve_step(const AlexRequest *request, bool first, bool *ranges,
+		   AlexWrittenPages *written, AlexRequestOutcome *outcome)
 {
-	AlexRequestOutcome outcome;
 	Relation	index;
+	bool		more = false;
 
 	StartTransactionCommand();
-	index = open_requested(request, &outcome);
+	index = open_requested(request, outcome);
 	if (index != NULL)
 	{
 		report_index(index);
+		if (first)
+			*ranges = alex_range_scans(index, true);
 
 		/* a snapshot would keep retired runs from being removed */
 		InvalidateCatalogSnapshot();
 
 		/* else VACUUM is at it, which compacts, too */
+		*outcome = ALEX_REQUEST_RETRY;
 		if (ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
 		{
-			alex_remove_retired(index);
-			alex_compact_runs(index, false, written);
-			if (!alex_remove_retired(index))
-				outcome = ALEX_REQUEST_RETRY;
-			else
-				outcome = ALEX_REQUEST_DONE;
+			bool		none_left = alex_remove_retired(index);
+
+			more = alex_compact_step(index, *ranges, written);
+			if (none_left && !more)
+				*outcome = ALEX_REQUEST_DONE;
 			UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 			IndexFreeSpaceMapVacuum(index);
+			if (alex_retired_await_xid(index))
+			{
+				(void) GetTopTransactionId();
+				more = true;
+			}
 		}
-		else
-			outcome = ALEX_REQUEST_RETRY;
 		relation_close(index, NoLock);
 	}
 	CommitTransactionCommand();
+	return more;
+}
+
+static AlexRequestOutcome
+serve(const AlexRequest *request, AlexWrittenPages *written)
+{
+	AlexRequestOutcome outcome;
+	bool		ranges = false;
+	bool		first = true;
+
+	while (serve_step(request, first, &ranges, written, &outcome))
+		first = false;
 	return outcome;
 }
 
@@ -474,6 +496,9 @@ alex_worker_main(Datum argument)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
 	become_cancellable();
+
+	/* nobody must be waited for because of a transaction id that was taken */
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 
 	written.context = AllocSetContextCreate(TopMemoryContext,
 											"alexam written pages",

@@ -27,11 +27,12 @@
 #include "alex/memtable.h"
 #include "alex/wal.h"
 
-/* When the arena is full, a log of so many entries is worth a run. */
-#define ALEX_MIN_SEALED			8192
-/* So is one of new versions of rows, or of this fraction of all runs. */
-#define ALEX_MIN_VERSIONS		4096
-#define ALEX_VERSIONS_FRACTION	4
+/*
+ * A log that takes more room than a share of the runs is sealed from so many
+ * entries on, or from fewer, if half of them are of new versions of rows.
+ */
+#define MIN_LARGE				65536
+#define MIN_VERSIONS			4096
 
 /* Where this index's tail probably is; nothing known is all zeroes. */
 static AlexLogPosition
@@ -111,21 +112,20 @@ log_append(Buffer buffer, const AlexLogEntry *entries, int first, int n,
 
 /*
  * The number of entries at which a log that has "total" is to be sealed.  An
- * entry takes more room in the log than in a run; so where a log holds newer
- * versions of what is in the runs, and grows as long as rows are updated, it
- * is not left to become larger than they are.
+ * entry takes more room in the log than in a run; so the log of a small index
+ * is not left to become larger than its runs are, least of all where it would
+ * grow for as long as rows are updated.
  */
 static uint64
 seal_limit(const AlexMemtable *memtable, uint64 total)
 {
-	uint64		limit = alex_memtable_entries;
+	uint64		share = ALEX_LOG_SHARE(memtable->run_pages);
+	bool		versions = memtable->versions * 2 >= total;
+	uint64		limit = Max(share, versions ? MIN_VERSIONS : MIN_LARGE);
 
 	if (memtable->no_room)
 		limit = Min(limit, ALEX_MIN_SEALED);
-	if (memtable->versions * 2 >= total)
-		limit = Min(limit, Max(memtable->run_entries / ALEX_VERSIONS_FRACTION,
-							   ALEX_MIN_VERSIONS));
-	return limit;
+	return Min(limit, alex_memtable_entries);
 }
 
 uint64

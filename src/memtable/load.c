@@ -114,14 +114,14 @@ note_runs(AlexMemtable *memtable, const AlexManifest *manifest)
 {
 	uint64		listed = 0;
 
-	memtable->run_entries = 0;
+	memtable->run_pages = 0;
 	for (int i = 0; i < manifest->nruns; i++)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
 		listed |= ALEX_HINTED_RUN(run->id);
 		if ((run->flags & ALEX_RUN_RETIRED) == 0)
-			memtable->run_entries += run->entries - run->dead;
+			memtable->run_pages += run->leaf_pages;
 	}
 	/* forget the hints of runs that are gone */
 	pg_atomic_fetch_and_u64(&memtable->hinted_runs, listed);

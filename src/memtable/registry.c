@@ -183,7 +183,7 @@ occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 	memtable->in_recovery = false;
 	memtable->no_room = false;
 	memtable->versions = 0;
-	memtable->run_entries = 0;
+	memtable->run_pages = 0;
 	pg_atomic_write_u64(&memtable->hinted_runs, 0);
 	pg_atomic_write_u32(&memtable->range_scans, 0);
 	pg_atomic_write_u64(&memtable->tenure,

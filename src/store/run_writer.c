@@ -81,6 +81,7 @@ struct AlexRunWriter
 
 	/* pages written, to be flushed at the end */
 	AlexWrittenPages *written;
+	uint64		first_written;	/* of that list, other writers' before it */
 	XLogRecPtr	lsn;			/* end of the last record */
 
 	/* Bloom filter; NULL if there will be none */
@@ -311,7 +312,7 @@ flush_written(AlexRunWriter *writer)
 	if (!XLogRecPtrIsInvalid(writer->lsn))
 		XLogFlush(writer->lsn);
 
-	for (uint64 i = 0; i < writer->written->npages; i++)
+	for (uint64 i = writer->first_written; i < writer->written->npages; i++)
 	{
 		AlexWrittenPage *page = &writer->written->pages[i];
 
@@ -611,14 +612,21 @@ alex_run_writer_begin(Relation index, AlexPart part, uint64 expected_entries,
 void
 alex_run_writer_record(AlexRunWriter *writer, AlexWrittenPages *written)
 {
-	Assert(writer->written->npages == 0 && written->npages == 0);
+	Assert(writer->written->npages == 0);
 	writer->written = written;
+	writer->first_written = written->npages;
 }
 
 bool
 alex_run_writer_has_filter(const AlexRunWriter *writer)
 {
 	return writer->bloom != NULL;
+}
+
+int
+alex_run_writer_pending(const AlexRunWriter *writer)
+{
+	return writer->npending;
 }
 
 void

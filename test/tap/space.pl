@@ -83,18 +83,14 @@ DELETE FROM inserted;
 VACUUM (TRUNCATE off) inserted;
 CREATE INDEX inserted_k ON inserted USING alex (k);
 CREATE TABLE sealed (k bigint, filler int);
+INSERT INTO sealed SELECT i, 0 FROM generate_series(1, 70000) i;
+DELETE FROM sealed;
+VACUUM (TRUNCATE off) sealed;
 CREATE INDEX sealed_k ON sealed USING alex (k);
 SET alexam.memtable_entries = 1000000;
-INSERT INTO sealed SELECT hashint8extended(i, 1), 0 FROM generate_series(1, 20000) i;
+SET alexam.batch_size = 1;
+INSERT INTO sealed SELECT hashint8extended(i, 1), 0 FROM generate_series(1, 65000) i;
 END
-foreach my $run (1 .. 3)
-{
-	$node->safe_psql('postgres', <<"END");
-SET alexam.memtable_entries = 1000000;
-UPDATE sealed SET k = k + 1;
-VACUUM (TRUNCATE off) sealed;
-END
-}
 $node->safe_psql('postgres', <<'END');
 CREATE TABLE merged (k bigint);
 CREATE INDEX merged_k ON merged USING alex (k);

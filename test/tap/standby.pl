@@ -158,8 +158,9 @@ make_table($primary, 'big', 100);
 on_primary(<<'END');
 SET wal_consistency_checking = '';
 SET alexam.memtable_entries = 1000000;
+SET alexam.batch_size = 20000;
 INSERT INTO big SELECT i * 7919 % 100003, i * 7919 % 100003
-	FROM generate_series(1, 70000) i;
+	FROM generate_series(1, 65000) i;
 END
 catch_up($primary, @standbys);
 compare_scans($standby, 'big', 'a large log');
@@ -167,10 +168,10 @@ compare_scans($small, 'big', 'a large log, on small');
 check_index($small, 'big_k', 'a large log, on small');
 is($small->safe_psql('postgres',
 		"SELECT memtable_entries, log_entries FROM alex_stats('big_k')"),
-	'|70000', 'the small standby has no memtable for a large log');
+	'|65000', 'the small standby has no memtable for a large log');
 is($standby->safe_psql('postgres',
 		"SELECT memtable_entries, log_entries FROM alex_stats('big_k')"),
-	'70000|70000', 'the other standby has one');
+	'65000|65000', 'the other standby has one');
 on_primary(<<'END');
 SET wal_consistency_checking = '';
 SET alexam.memtable_entries = 1000000;
