@@ -183,6 +183,9 @@ extern int64 alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap);
 extern void alex_end_scan(IndexScanDesc scan);
 extern void alex_mark_position(IndexScanDesc scan);
 extern void alex_restore_position(IndexScanDesc scan);
+extern Size alex_estimate_parallel_scan(void);
+extern void alex_init_parallel_scan(void *target);
+extern void alex_parallel_rescan(IndexScanDesc scan);
 
 /*
  * ---------------------------------------------------------------------

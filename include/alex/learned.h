@@ -331,6 +331,21 @@ extern int	alex_tree_scan(const AlexChunks *chunks, const AlexTree *tree,
 						   AlexEntry from, bool inclusive, bool forward,
 						   AlexEntry *out, int max);
 
+/*
+ * Finds the place that parts "count" entries from those behind them.  Going
+ * forward they are counted from "from" on, and *boundary is the entry after
+ * them; going backward those before "from" are counted, and *boundary is the
+ * first of them.  False when there is no such entry.  Takes time in proportion
+ * to the count.
+ */
+extern bool alex_tree_skip(const AlexChunks *chunks, const AlexTree *tree,
+						   AlexEntry from, bool forward, uint64_t count,
+						   AlexEntry *boundary);
+
+/* The number of entries in [low, high); roughly, if there are many. */
+extern double alex_tree_count(const AlexChunks *chunks, const AlexTree *tree,
+							  AlexEntry low, AlexEntry high);
+
 /* Gives all chunks back. */
 extern void alex_tree_free(AlexChunks *chunks, AlexTree *tree);
 

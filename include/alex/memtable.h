@@ -227,6 +227,14 @@ extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 						   bool inclusive, bool forward,
 						   AlexEntry *out, int max, AlexMoment *moment);
 
+/*
+ * Skips entries of one part of one generation, as alex_tree_skip does.  False
+ * also when the generation is not there any more.
+ */
+extern bool alex_view_skip(AlexLocal *local, const AlexView *view,
+						   uint64 generation, AlexPart part, AlexEntry from,
+						   bool forward, uint64 count, AlexEntry *boundary);
+
 /* Runs (see ALEX_HINTED_RUN) of whose entries some may be hinted as dead. */
 static inline uint64
 alex_local_hinted_runs(const AlexLocal *local)
@@ -375,6 +383,9 @@ extern int	alex_private_log_read(AlexPrivateLog *log, uint64 generation,
 								  AlexPart part, AlexEntry from,
 								  bool inclusive, bool forward,
 								  AlexEntry *out, int max);
+extern bool alex_private_log_skip(const AlexPrivateLog *log, uint64 generation,
+								  AlexPart part, AlexEntry from, bool forward,
+								  uint64 count, AlexEntry *boundary);
 
 /*
  * readers.c: scans whose TIDs VACUUM must not let be reused

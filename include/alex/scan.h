@@ -144,6 +144,13 @@ typedef struct AlexScanMark
 	AlexEntry	current;
 } AlexScanMark;
 
+/* A place in a scan: an entry, or where one would be, of an interval. */
+typedef struct AlexScanBound
+{
+	int			interval;
+	AlexEntry	entry;
+} AlexScanBound;
+
 typedef struct AlexScan
 {
 	IndexScanDesc scan;
@@ -197,6 +204,12 @@ typedef struct AlexScan
 	int			nheads;
 	int			heads_capacity;
 
+	/* a parallel scan's chunk; going backward, its end is its last entry */
+	bool		in_chunk;
+	AlexScanBound chunk_begin;
+	AlexScanBound chunk_end;
+	int			counted_interval;	/* in statistics: the last one */
+
 	/* for index-only scans */
 	IndexTuple	tuple;
 	IndexTuple	null_tuple;
@@ -239,6 +252,31 @@ alex_scan_leave(AlexScan *state)
 extern void alex_scan_take_view(AlexScan *state);
 /* Lets go of what a scan that nobody ends must not hold until it is used next. */
 extern void alex_scan_suspend(AlexScan *state);
+
+extern void alex_scan_apply_killed(AlexScan *state);
+extern bool alex_scan_memtable_entry_is_visible(AlexScan *state);
+/* Makes an interval the current one. */
+extern void alex_scan_load_interval(AlexScan *state, int number);
+/* Counts the current interval, for statistics and for compaction. */
+extern void alex_scan_count_interval(AlexScan *state);
+
+/* Number of intervals, of which the NULLs are one. */
+static inline int
+alex_scan_intervals(AlexScan *state)
+{
+	return state->intervals.count + (state->nulls_wanted ? 1 : 0);
+}
+
+/* May the caller see the current entry?  Not in doubt for entries of runs. */
+static inline bool
+alex_scan_entry_is_wanted(AlexScan *state)
+{
+	return state->source->run != NULL || !state->scan->xs_want_itup ||
+		!state->snapshot_is_mvcc || alex_scan_memtable_entry_is_visible(state);
+}
+
+/* parallel_scan.c */
+extern bool alex_parallel_next(AlexScan *state);
 
 /* scan_keys.c */
 extern void alex_scan_keys_prepare(AlexScan *state);

@@ -576,6 +576,22 @@ extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 /* False when the Bloom filter proves that the key is not in the run. */
 extern bool alex_run_may_contain(AlexRunReader *run_reader, uint64 key);
 
+/*
+ * position.c: finds the place that parts "count" entries of the run from those
+ * behind them.  Going forward they are counted from "from" on, and *boundary
+ * is the entry after them; going backward those before "from" are counted, and
+ * *boundary is the first of them.  False when there is no such entry.
+ */
+extern bool alex_run_skip(AlexRunReader *run_reader, AlexEntry from,
+						  bool forward, uint64 count, AlexEntry *boundary);
+
+/*
+ * The number of entries, dead ones included, in [low, high): exactly if they
+ * are on few leaf pages, else by a sample of these.
+ */
+extern double alex_run_count(AlexRunReader *run_reader, AlexEntry low,
+							 AlexEntry high);
+
 /* Shared table of stamps whose pages were verified; see reader.c. */
 extern Size alex_verified_shmem_size(void);
 extern void alex_verified_shmem_init(void);

@@ -46,7 +46,7 @@ alex_handler(PG_FUNCTION_ARGS)
 	routine->amstorage = false;
 	routine->amclusterable = true;
 	routine->ampredlocks = false;
-	routine->amcanparallel = false;
+	routine->amcanparallel = true;
 	routine->amcaninclude = false;
 	routine->amusemaintenanceworkmem = false;
 	routine->amparallelvacuumoptions =
@@ -72,9 +72,9 @@ alex_handler(PG_FUNCTION_ARGS)
 	routine->amendscan = alex_end_scan;
 	routine->ammarkpos = alex_mark_position;
 	routine->amrestrpos = alex_restore_position;
-	routine->amestimateparallelscan = NULL;
-	routine->aminitparallelscan = NULL;
-	routine->amparallelrescan = NULL;
+	routine->amestimateparallelscan = alex_estimate_parallel_scan;
+	routine->aminitparallelscan = alex_init_parallel_scan;
+	routine->amparallelrescan = alex_parallel_rescan;
 
 	PG_RETURN_POINTER(routine);
 }

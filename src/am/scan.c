@@ -83,8 +83,8 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 }
 
 /* Cursors are about to be started anew, or let go. */
-static pg_noinline void
-apply_killed(AlexScan *state)
+pg_noinline void
+alex_scan_apply_killed(AlexScan *state)
 {
 	for (int i = 0; i < state->nruns; i++)
 	{
@@ -122,7 +122,7 @@ release_entries(AlexScan *state)
 		return;
 	state->has_entries = false;
 	if (unlikely(state->has_killed))
-		apply_killed(state);
+		alex_scan_apply_killed(state);
 	for (int i = 0; i < state->nruns; i++)
 	{
 		if (state->runs[i].cursor != NULL)
@@ -314,15 +314,8 @@ alex_end_scan(IndexScanDesc scan)
 	scan->opaque = NULL;
 }
 
-/* Number of intervals, of which the NULLs are one. */
-static inline int
-interval_count(AlexScan *state)
-{
-	return state->intervals.count + (state->nulls_wanted ? 1 : 0);
-}
-
-static inline void
-load_interval(AlexScan *state, int number)
+void
+alex_scan_load_interval(AlexScan *state, int number)
 {
 	int			nulls = state->codec.nulls_first ? 0 : state->intervals.count;
 
@@ -340,6 +333,14 @@ load_interval(AlexScan *state, int number)
 	state->high = state->intervals.items[number].high;
 }
 
+void
+alex_scan_count_interval(AlexScan *state)
+{
+	pgstat_count_index_scan(state->index);
+	if (state->low != state->high)
+		alex_count_range_scan(state->local);
+}
+
 /* Starts the cursors at the beginning of an interval, in state->forward. */
 static void
 start_interval(AlexScan *state, int number, int batch_size)
@@ -347,11 +348,9 @@ start_interval(AlexScan *state, int number, int batch_size)
 	AlexEntry	bound;
 
 	if (unlikely(state->has_killed))
-		apply_killed(state);
-	pgstat_count_index_scan(state->index);
-	load_interval(state, number);
-	if (state->low != state->high)
-		alex_count_range_scan(state->local);
+		alex_scan_apply_killed(state);
+	alex_scan_load_interval(state, number);
+	alex_scan_count_interval(state);
 	bound.key = state->forward ? state->low : state->high;
 	bound.tid = state->forward ? ALEX_TID_BEFORE_ALL : ALEX_TID_AFTER_ALL;
 	alex_merge_start(state, bound, batch_size);
@@ -372,12 +371,18 @@ start_scan(AlexScan *state, bool forward, int batch_size)
 	state->snapshot_is_mvcc = IsMVCCSnapshot(scan->xs_snapshot);
 	state->interlock = scan->xs_want_itup || !state->snapshot_is_mvcc;
 	state->forward = forward;
-	if (interval_count(state) == 0)
+	if (alex_scan_intervals(state) == 0)
 	{
 		pgstat_count_index_scan(state->index);
 		return false;
 	}
-	start_interval(state, forward ? 0 : interval_count(state) - 1, batch_size);
+	if (scan->parallel_scan != NULL)
+	{
+		state->in_chunk = false;
+		state->counted_interval = -1;
+		return true;
+	}
+	start_interval(state, forward ? 0 : alex_scan_intervals(state) - 1, batch_size);
 	return true;
 }
 
@@ -387,12 +392,13 @@ continue_scan(AlexScan *state, bool forward)
 {
 	AlexEntry	bound = state->current;
 
+	Assert(state->scan->parallel_scan == NULL);
 	if (unlikely(state->has_killed))
-		apply_killed(state);
+		alex_scan_apply_killed(state);
 	state->forward = forward;
 	if (forward)
 		bound.tid++;
-	load_interval(state, state->interval);
+	alex_scan_load_interval(state, state->interval);
 	alex_merge_start(state, bound, ALEX_FIRST_BATCH);
 }
 
@@ -415,8 +421,8 @@ kill_current(AlexScan *state)
  * looks there.  So it gets only entries whose tuple its snapshot sees: these
  * VACUUM cannot remove.
  */
-static bool
-memtable_entry_is_visible(AlexScan *state)
+bool
+alex_scan_memtable_entry_is_visible(AlexScan *state)
 {
 	IndexScanDesc scan = state->scan;
 	ItemPointerData tid;
@@ -509,15 +515,13 @@ next_entry(AlexScan *state)
 	{
 		while (alex_merge_next(state))
 		{
-			if (state->source->run != NULL ||
-				!state->scan->xs_want_itup || !state->snapshot_is_mvcc ||
-				memtable_entry_is_visible(state))
+			if (alex_scan_entry_is_wanted(state))
 				return true;
 			CHECK_FOR_INTERRUPTS();
 		}
 		if (state->forward)
 		{
-			if (state->interval + 1 >= interval_count(state))
+			if (state->interval + 1 >= alex_scan_intervals(state))
 				return false;
 			start_interval(state, state->interval + 1, ALEX_FIRST_BATCH);
 		}
@@ -551,7 +555,8 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 	else if (state->place == ALEX_SCAN_RESTORED || state->forward != forward)
 		continue_scan(state, forward);
 
-	if (!next_entry(state))
+	if (!(unlikely(scan->parallel_scan != NULL) ? alex_parallel_next(state) :
+		  next_entry(state)))
 	{
 		state->place = ALEX_SCAN_OUTSIDE;
 		release_entries(state);
@@ -611,7 +616,7 @@ alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap)
 				alex_merge_add_sealed(state, cursor->generation,
 									  cursor->bound, ALEX_LEAF_BLOCK);
 		}
-		more = state->interval + 1 < interval_count(state);
+		more = state->interval + 1 < alex_scan_intervals(state);
 		if (more)
 			start_interval(state, state->interval + 1, ALEX_LEAF_BLOCK);
 	}

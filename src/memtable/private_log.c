@@ -264,3 +264,21 @@ alex_private_log_read(AlexPrivateLog *log, uint64 generation, AlexPart part,
 	}
 	return n;
 }
+
+bool
+alex_private_log_skip(const AlexPrivateLog *log, uint64 generation,
+					  AlexPart part, AlexEntry from, bool forward,
+					  uint64 count, AlexEntry *boundary)
+{
+	int			which = log->generations[ALEX_ACTIVE] == generation ?
+		ALEX_ACTIVE : ALEX_FROZEN;
+	const AlexEntry *entries = log->entries[which][part];
+	Size		nentries = log->nentries[which][part];
+	Size		at = find_from(entries, nentries, from, true);
+
+	if (log->generations[which] != generation ||
+		(forward ? count >= nentries - at : count > at))
+		return false;
+	*boundary = entries[forward ? at + count : at - count];
+	return true;
+}

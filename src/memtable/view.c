@@ -465,3 +465,33 @@ alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 	return alex_private_log_read(log, generation, part, from, inclusive,
 								 forward, out, max);
 }
+
+bool
+alex_view_skip(AlexLocal *local, const AlexView *view, uint64 generation,
+			   AlexPart part, AlexEntry from, bool forward, uint64 count,
+			   AlexEntry *boundary)
+{
+	AlexMemtable *memtable = local->memtable;
+	bool		result = false;
+
+	if (view->private_log != NULL)
+		return alex_private_log_skip(view->private_log, generation, part, from,
+									 forward, count, boundary);
+	if (memtable == NULL)
+		return false;
+
+	LWLockAcquire(&memtable->lock, LW_SHARED);
+	if (pg_atomic_read_u64(&memtable->tenure) == local->tenure &&
+		memtable->state == ALEX_MEMTABLE_READY)
+	{
+		for (int i = 0; i < lengthof(memtable->generations); i++)
+		{
+			if (memtable->generations[i].generation == generation)
+				result = alex_tree_skip(alex_arena_chunks(),
+										&memtable->generations[i].trees[part],
+										from, forward, count, boundary);
+		}
+	}
+	LWLockRelease(&memtable->lock);
+	return result;
+}
