@@ -23,7 +23,8 @@ EXTENSION = alexam
 DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
-REGRESS = types options queries build build_parallel changes pending unique errors validate
+REGRESS = types options queries build build_parallel changes pending unique \
+	errors validate parallel
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers
 
