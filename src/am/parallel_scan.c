@@ -31,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "miscadmin.h"
 #include "storage/spin.h"
 
@@ -230,6 +231,8 @@ claim_chunk(AlexScan *state)
 		int64		entries;
 
 		CHECK_FOR_INTERRUPTS();
+		if (IsParallelWorker())
+			ALEX_FAILPOINT("parallel-before-chunk");
 
 		SpinLockAcquire(&shared->mutex);
 		nchunks = shared->nchunks;

@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/itup.h"
+#include "access/parallel.h"
 #include "access/tupmacs.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -274,6 +275,8 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 {
 	AlexScan   *state = scan->opaque;
 
+	if (IsParallelWorker())
+		ALEX_FAILPOINT("parallel-before-view");
 	release_entries(state);
 	if (unlikely(state->sealed != NULL))
 		close_sealed(state);
