@@ -86,6 +86,12 @@ start_shared_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+bool
+alex_is_preloaded(void)
+{
+	return preloaded;
+}
+
 void
 alex_require_preload(void)
 {

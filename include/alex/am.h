@@ -50,6 +50,7 @@ extern int	alex_log_compaction_min_duration;	/* ms; -1: off */
 
 /* Raises an error with a hint unless the library is preloaded. */
 extern void alex_require_preload(void);
+extern bool alex_is_preloaded(void);
 
 /* Points at which tests make the server fail; nothing in ordinary builds. */
 #ifdef ALEX_FAILPOINTS
@@ -186,6 +187,13 @@ extern void alex_restore_position(IndexScanDesc scan);
 extern Size alex_estimate_parallel_scan(void);
 extern void alex_init_parallel_scan(void *target);
 extern void alex_parallel_rescan(IndexScanDesc scan);
+
+/*
+ * estimate.c: how many entries would a scan with these keys read?  False when
+ * that cannot be told.
+ */
+extern bool alex_estimate_entries(Relation index, ScanKey keys, int nkeys,
+								  double *entries);
 
 /*
  * ---------------------------------------------------------------------

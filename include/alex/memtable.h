@@ -207,6 +207,12 @@ extern void alex_view_release(AlexView *view);
 extern bool alex_view_renew(AlexLocal *local, AlexView *view);
 
 /*
+ * A view for estimates: the manifest is right, but the memtable may not be
+ * loaded, and is not made to be.
+ */
+extern void alex_view_glance(AlexLocal *local, Relation index, AlexView *view);
+
+/*
  * When entries were read from the memtable: what is known of them holds for
  * their equals in the memtable until one of these changes.
  */
@@ -234,6 +240,15 @@ extern int	alex_view_read(AlexLocal *local, Relation index, AlexView *view,
 extern bool alex_view_skip(AlexLocal *local, const AlexView *view,
 						   uint64 generation, AlexPart part, AlexEntry from,
 						   bool forward, uint64 count, AlexEntry *boundary);
+
+/*
+ * The number of entries in [low, high) of one part of one generation, roughly.
+ * False when it is not to be had.
+ */
+extern bool alex_view_count(AlexLocal *local, Relation index,
+							const AlexView *view, uint64 generation,
+							AlexPart part, AlexEntry low, AlexEntry high,
+							double *count);
 
 /* Runs (see ALEX_HINTED_RUN) of whose entries some may be hinted as dead. */
 static inline uint64

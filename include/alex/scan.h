@@ -250,6 +250,8 @@ alex_scan_leave(AlexScan *state)
 
 /* scan.c */
 extern void alex_scan_take_view(AlexScan *state);
+/* The same for counting entries: the memtable may not be loaded. */
+extern void alex_scan_glance(AlexScan *state);
 /* Lets go of what a scan that nobody ends must not hold until it is used next. */
 extern void alex_scan_suspend(AlexScan *state);
 

@@ -3,11 +3,14 @@
  * cost.c
  *	  What a scan costs, for the planner.
  *
- * Pages, tuples and selectivity are estimated as for every access method.
- * What is ours is the price of finding where to start.  A btree descends
- * through the buffer manager and compares its way through each page; we
- * compute a position and touch a few cache lines, for each run that may hold
- * the key, and the memtable.
+ * How many entries a scan would read is counted in the index itself, where
+ * its conditions compare the key with constants (estimate.c).  Else it is
+ * estimated from the statistics, as for every access method.
+ *
+ * Ours is also the price of finding where to start.  A btree descends through
+ * the buffer manager and compares its way through each page; we compute a
+ * position and touch a few cache lines, for each run that may hold the key,
+ * and the memtable.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -20,10 +23,12 @@
 #include <math.h>
 
 #include "access/genam.h"
+#include "access/skey.h"
 #include "access/stratnum.h"
 #include "alex/am.h"
 #include "catalog/pg_statistic.h"
 #include "nodes/pathnodes.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
@@ -294,9 +299,101 @@ estimate_correlation(PlannerInfo *root, const IndexOptInfo *info)
 }
 
 /*
- * All clauses of an index of one column are boundary conditions, so that the
- * number of entries visited is what genericcostestimate() makes of their
- * selectivity.
+ * Makes a scan key of a clause, if its argument can be known now: what is a
+ * constant, or would be one if the statement were executed at once.
+ */
+static bool
+clause_scan_key(PlannerInfo *root, const IndexOptInfo *info, Expr *clause,
+				ScanKey key)
+{
+	Oid			operator = clause_operator(clause);
+	Node	   *argument;
+	Const	   *constant;
+	int			strategy;
+	Oid			left_type;
+
+	memset(key, 0, sizeof(ScanKeyData));
+	key->sk_attno = 1;
+	if (IsA(clause, NullTest))
+	{
+		key->sk_flags = SK_ISNULL |
+			(((NullTest *) clause)->nulltesttype == IS_NULL ?
+			 SK_SEARCHNULL : SK_SEARCHNOTNULL);
+		return true;
+	}
+	if (!OidIsValid(operator))
+		return false;
+
+	if (IsA(clause, ScalarArrayOpExpr))
+	{
+		key->sk_flags = SK_SEARCHARRAY;
+		key->sk_collation = ((ScalarArrayOpExpr *) clause)->inputcollid;
+		argument = lsecond(((ScalarArrayOpExpr *) clause)->args);
+	}
+	else
+	{
+		key->sk_collation = ((OpExpr *) clause)->inputcollid;
+		argument = get_rightop(clause);
+	}
+	if (!IsA(argument, Const))
+		argument = estimate_expression_value(root, argument);
+	if (!IsA(argument, Const))
+		return false;
+
+	constant = (Const *) argument;
+	if (constant->constisnull)
+		key->sk_flags |= SK_ISNULL;
+	key->sk_argument = constant->constvalue;
+	get_op_opfamily_properties(operator, info->opfamily[0], false, &strategy,
+							   &left_type, &key->sk_subtype);
+	key->sk_strategy = strategy;
+	return true;
+}
+
+/*
+ * Counts the entries that all scans of the path read together, one for each
+ * element of its arrays; *nscans is set to what core takes for their number.
+ * False when they cannot be counted.
+ */
+static bool
+count_entries(PlannerInfo *root, const IndexPath *path, double *entries,
+			  double *nscans)
+{
+	const IndexOptInfo *info = path->indexinfo;
+	List	   *quals = get_quals_from_indexclauses(path->indexclauses);
+	ScanKey		keys;
+	int			nkeys = 0;
+	ListCell   *cell;
+	Relation	index;
+	bool		counted;
+
+	if (info->hypothetical || !alex_is_preloaded())
+		return false;
+
+	*nscans = 1;
+	keys = palloc(list_length(quals) * sizeof(ScanKeyData));
+	foreach(cell, quals)
+	{
+		Expr	   *clause = lfirst_node(RestrictInfo, cell)->clause;
+
+		if (!clause_scan_key(root, info, clause, &keys[nkeys++]))
+			return false;
+		if (IsA(clause, ScalarArrayOpExpr))
+			*nscans *= Max(estimate_array_length(lsecond(((ScalarArrayOpExpr *) clause)->args)), 1);
+	}
+
+	/* the planner has a lock on it already */
+	index = index_open(info->indexoid, NoLock);
+	counted = alex_estimate_entries(index, keys, nkeys, entries);
+	index_close(index, NoLock);
+	pfree(keys);
+	return counted;
+}
+
+/*
+ * Core multiplies what it gets for one element of an array by the number of
+ * elements.  Its own estimate of that number is what the statistics say, in
+ * whose place we put the entries that were counted.
  */
 void
 alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
@@ -308,8 +405,15 @@ alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
 	ProbeKind	kind = classify_probe(path);
 	ProbeCost	probe = estimate_probe(path, kind);
 	Cost		probe_cost = probe.lines * LINE_COST * cpu_operator_cost;
+	double		entries;
+	double		nscans;
+	bool		counted = count_entries(root, path, &entries, &nscans);
 
+	if (counted)
+		costs.numIndexTuples = Max(entries / nscans, 1.0);
 	genericcostestimate(root, path, loop_count, &costs);
+	if (counted && path->indexinfo->rel->tuples > 0)
+		costs.indexSelectivity = Min(entries / path->indexinfo->rel->tuples, 1.0);
 
 	/* each element of an array is looked for; the first before any result */
 	costs.indexStartupCost += probe_cost;

@@ -223,6 +223,23 @@ list_runs(AlexScan *state)
 	}
 }
 
+/* Makes a view ready to be read. */
+static void
+open_view(AlexScan *state)
+{
+	close_runs(state);
+	if (state->incarnation != state->view.manifest->incarnation)
+	{
+		if (state->incarnation != 0)
+			alex_reader_end(&state->reader);
+		state->incarnation = 0;
+		alex_reader_init(&state->reader, state->index,
+						 state->view.manifest->incarnation);
+		state->incarnation = state->view.manifest->incarnation;
+	}
+	list_runs(state);
+}
+
 /* Which runs have hints that the scan may heed? */
 static inline void
 note_hints(AlexScan *state)
@@ -253,20 +270,16 @@ alex_scan_take_view(AlexScan *state)
 	if (old != NULL)
 		alex_view_release(&state->view);
 	state->view = view;
-	if (likely(view.shared == old))
-		return;
+	if (unlikely(view.shared != old))
+		open_view(state);
+}
 
-	close_runs(state);
-	if (state->incarnation != view.manifest->incarnation)
-	{
-		if (state->incarnation != 0)
-			alex_reader_end(&state->reader);
-		state->incarnation = 0;
-		alex_reader_init(&state->reader, state->index,
-						 view.manifest->incarnation);
-		state->incarnation = view.manifest->incarnation;
-	}
-	list_runs(state);
+/* For a scan that is never started. */
+void
+alex_scan_glance(AlexScan *state)
+{
+	alex_view_glance(state->local, state->index, &state->view);
+	open_view(state);
 }
 
 void

@@ -375,6 +375,27 @@ alex_view_take(AlexLocal *local, Relation index, AlexView *view)
 }
 
 void
+alex_view_glance(AlexLocal *local, Relation index, AlexView *view)
+{
+	AlexManifest *manifest;
+
+	if (!RecoveryInProgress() && take_known(local, view))
+		return;
+
+	manifest = alex_manifest_read(index);
+	if (local->incarnation != manifest->incarnation)
+	{
+		reset_local(local);
+		local->incarnation = manifest->incarnation;
+	}
+	keep_manifest(local, manifest);
+	pfree(manifest);
+	use_manifest(local, view);
+	view->private_log = NULL;
+	view->memtable_empty = false;
+}
+
+void
 alex_view_release(AlexView *view)
 {
 	if (view->shared != NULL)
@@ -494,4 +515,40 @@ alex_view_skip(AlexLocal *local, const AlexView *view, uint64 generation,
 	}
 	LWLockRelease(&memtable->lock);
 	return result;
+}
+
+bool
+alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
+				uint64 generation, AlexPart part, AlexEntry low,
+				AlexEntry high, double *count)
+{
+	AlexMemtable *memtable = local->memtable;
+	bool		found = false;
+
+	/*
+	 * A place that this backend has not used before is only looked at: whether
+	 * what is there can be relied on is for the first scan to find out.
+	 */
+	if (is_attached(local))
+		LWLockAcquire(&memtable->lock, LW_SHARED);
+	else
+		memtable = alex_registry_lock(index);
+	if (memtable == NULL)
+		return false;
+
+	if (memtable->incarnation == view->manifest->incarnation &&
+		memtable->state == ALEX_MEMTABLE_READY)
+	{
+		for (int i = 0; i < lengthof(memtable->generations); i++)
+		{
+			if (memtable->generations[i].generation != generation)
+				continue;
+			*count = alex_tree_count(alex_arena_chunks(),
+									 &memtable->generations[i].trees[part],
+									 low, high);
+			found = true;
+		}
+	}
+	LWLockRelease(&memtable->lock);
+	return found;
 }
