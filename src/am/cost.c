@@ -51,6 +51,14 @@
 #define MEMTABLE_NODE_LINES		3.0
 #define MEMTABLE_FANOUT			256.0
 
+/*
+ * Core takes no more from the number of index pages than how many workers a
+ * parallel scan should have, by what it takes to read btree's pages.  It is
+ * not pages that take the time, but entries, of which ours have many more; so
+ * it is told how many pages of this many entries it would be.
+ */
+#define ENTRIES_PER_PAGE		366.0
+
 /* What the clauses ask for. */
 typedef struct ProbeKind
 {
@@ -428,5 +436,7 @@ alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
 	*total_cost = costs.indexTotalCost;
 	*selectivity = costs.indexSelectivity;
 	*correlation = estimate_correlation(root, path->indexinfo);
-	*pages = costs.numIndexPages;
+	*pages = Max(costs.numIndexPages,
+				 ceil(costs.num_sa_scans * costs.numIndexTuples /
+					  ENTRIES_PER_PAGE));
 }

@@ -1,0 +1,139 @@
+--
+-- What the planner is told: entries counted in the index, and choices of plans.
+--
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS alexam;
+RESET client_min_messages;
+CREATE SCHEMA alex_planner;
+SET search_path = alex_planner, public;
+SET max_parallel_workers_per_gather = 0;
+SET jit = off;
+
+-- How many entries core expects from a bitmap index scan, which says so, and
+-- how many there are.
+CREATE FUNCTION pg_temp.estimates(tablename text, VARIADIC conditions text[])
+RETURNS TABLE (condition text, expected bigint, actual bigint) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
+DECLARE
+	line text;
+BEGIN
+	-- a memtable that is not loaded is not counted exactly
+	FOREACH condition IN ARRAY conditions LOOP
+		EXECUTE format('SELECT FROM %s WHERE %s LIMIT 1', tablename, condition);
+		expected := NULL;
+		actual := NULL;
+		FOR line IN EXECUTE format('EXPLAIN (ANALYZE, TIMING OFF) SELECT count(*) FROM %s WHERE %s', tablename, condition) LOOP
+			IF line ~ 'Bitmap Index Scan' THEN
+				expected := substring(line FROM 'rows=(\d+) width');
+				actual := substring(line FROM 'actual rows=(\d+)');
+			END IF;
+		END LOOP;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+
+-- Two runs and a memtable: keys in order, at random, a few with many rows.
+SET alexam.memtable_entries = 5000;
+CREATE TABLE counted (id int, r bigint, state smallint, at timestamptz);
+CREATE FUNCTION fill(first int, last int) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO counted SELECT i, hashint8extended(i, 0), (i % 20) * (i % 20), timestamptz '2020-01-01 00:00 UTC' + interval '1 minute' * i
+		FROM generate_series(first, last) i;
+$$;
+SELECT FROM fill(1, 40000);
+CREATE INDEX counted_id ON counted USING alex (id);
+CREATE INDEX counted_r ON counted USING alex (r DESC);
+CREATE INDEX counted_state ON counted USING alex (state);
+CREATE INDEX counted_at ON counted USING alex (at);
+SELECT FROM fill(40001, 46000);
+INSERT INTO counted SELECT NULL FROM generate_series(1, 700);
+SELECT FROM fill(46001, 49000);
+ANALYZE counted;
+SELECT * FROM pg_temp.estimates('counted',
+	'id = 7', 'id = 48000', 'id = 100000', 'id BETWEEN 1000 AND 1100', 'id BETWEEN 39990 AND 40010',
+	'id BETWEEN 45990 AND 46010', 'id > 100 AND id <= 40000', 'id < 45000', 'id > 47000', 'id >= 0',
+	'id > 200 AND id < 100', 'id IS NULL', 'id IS NOT NULL', 'id IN (1, 2, 3, 40001, 48500, 70000)',
+	'id = ANY (NULL)', 'id < 20000::bigint', 'id < ANY (''{10,20}'')');
+SELECT * FROM pg_temp.estimates('counted',
+	'r > 0', 'r < -9000000000000000000', 'r BETWEEN 1000000000000000000 AND 1001000000000000000',
+	'state = 0', 'state = 9', 'state IN (0, 9, 10, 16)', 'state > 300', 'state BETWEEN 1 AND 9');
+-- arguments that are constants once the statement is planned
+SELECT * FROM pg_temp.estimates('counted',
+	'at < timestamptz ''2020-01-01 00:00 UTC'' + interval ''1 hour''',
+	'at BETWEEN ''2020-01-02 UTC'' AND ''2020-01-03 UTC''', 'at > now()', 'id < abs(-50)',
+	'id < (SELECT 50)');
+PREPARE below (int) AS SELECT count(*) FROM counted WHERE id < $1;
+CREATE FUNCTION pg_temp.expected_below(argument int, mode text) RETURNS text LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
+DECLARE
+	line text;
+BEGIN
+	PERFORM set_config('plan_cache_mode', mode, true);
+	FOR line IN EXECUTE format('EXPLAIN EXECUTE below (%s)', argument) LOOP
+		IF line ~ 'Bitmap Index Scan' THEN
+			RETURN substring(line FROM 'rows=(\d+)');
+		END IF;
+	END LOOP;
+END $$;
+SELECT pg_temp.expected_below(77, 'force_custom_plan') AS custom,
+	pg_temp.expected_below(77, 'force_generic_plan') AS generic;
+
+-- Many elements: some of them are looked at.
+SELECT expected, actual FROM pg_temp.estimates('counted',
+	(SELECT format('id = ANY (''%s'')', array_agg(i)) FROM generate_series(40003, 43000, 7) i));
+
+-- Dead entries count until VACUUM has removed them.
+DELETE FROM counted WHERE id <= 20000;
+SELECT * FROM pg_temp.estimates('counted', 'id < 25000', 'id < 1000');
+VACUUM (TRUNCATE OFF) counted;
+SELECT * FROM pg_temp.estimates('counted', 'id < 25000', 'id < 1000');
+
+-- An index on an expression of which there are no statistics, and a partial one.
+CREATE INDEX counted_expression ON counted USING alex ((id % 100));
+SELECT * FROM pg_temp.estimates('counted', 'id % 100 = 3', 'id % 100 < 10');
+DROP INDEX counted_id, counted_expression;
+CREATE INDEX counted_partial ON counted USING alex (id) WHERE state = 9;
+SELECT * FROM pg_temp.estimates('counted', 'id > 30000 AND state = 9', 'id BETWEEN 30000 AND 30100 AND state = 9');
+
+--
+-- Choices
+--
+CREATE TABLE chosen (id int, r int, filler text);
+INSERT INTO chosen SELECT i, i * 7919::bigint % 100003, repeat('x', 50) FROM generate_series(1, 100000) i;
+CREATE INDEX chosen_id ON chosen USING alex (id);
+CREATE INDEX chosen_r ON chosen USING alex (r);
+VACUUM ANALYZE chosen;
+-- by how much of the table it is
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r = 5;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r < 5000;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r < 90000;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE id < 50000;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM chosen WHERE r < 90000;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r IN (5, 50, 500);
+-- by the order
+EXPLAIN (COSTS OFF) SELECT * FROM chosen ORDER BY r LIMIT 10;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen ORDER BY id DESC;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen ORDER BY r;
+-- among other indexes of the column
+CREATE INDEX chosen_id_btree ON chosen USING btree (id);
+CREATE INDEX chosen_id_brin ON chosen USING brin (id);
+CREATE INDEX chosen_r_btree ON chosen USING btree (r);
+CREATE INDEX chosen_r_brin ON chosen USING brin (r);
+VACUUM ANALYZE chosen;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r = 5;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE id BETWEEN 100 AND 1000;
+EXPLAIN (COSTS OFF) SELECT count(*) FROM chosen WHERE r < 90000;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen ORDER BY r LIMIT 10;
+EXPLAIN (COSTS OFF) SELECT * FROM chosen WHERE r IN (5, 50, 500);
+EXPLAIN (COSTS OFF) SELECT count(*) FROM chosen c JOIN counted ON c.r = counted.id WHERE counted.state = 9 AND counted.id < 21000;
+
+-- Statistics know nothing of most rows: the index does.
+CREATE TABLE stale (id int, filler text) WITH (autovacuum_enabled = off);
+INSERT INTO stale SELECT i, repeat('x', 50) FROM generate_series(1, 5000) i;
+CREATE INDEX stale_id ON stale USING alex (id);
+ANALYZE stale;
+EXPLAIN (COSTS OFF) SELECT * FROM stale WHERE id > 5000;
+INSERT INTO stale SELECT i, repeat('x', 50) FROM generate_series(5001, 50000) i;
+EXPLAIN (COSTS OFF) SELECT * FROM stale WHERE id > 5000;
+
+SET client_min_messages = warning;
+DROP SCHEMA alex_planner CASCADE;
