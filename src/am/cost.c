@@ -34,6 +34,7 @@
 #include "parser/parsetree.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
+#include "utils/spccache.h"
 #include "utils/syscache.h"
 
 /*
@@ -422,6 +423,23 @@ alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
 	genericcostestimate(root, path, loop_count, &costs);
 	if (counted && path->indexinfo->rel->tuples > 0)
 		costs.indexSelectivity = Min(entries / path->indexinfo->rel->tuples, 1.0);
+
+	/*
+	 * A run's leaf pages are written in the order of their keys, and so a
+	 * range is read in the file's order from where it begins in each source.
+	 */
+	if (costs.num_sa_scans == 1 && loop_count == 1 &&
+		costs.numIndexPages > ceil(probe.sources))
+	{
+		double		sequential_cost;
+
+		get_tablespace_page_costs(path->indexinfo->reltablespace, NULL,
+								  &sequential_cost);
+		if (sequential_cost < costs.spc_random_page_cost)
+			costs.indexTotalCost -=
+				(costs.numIndexPages - ceil(probe.sources)) *
+				(costs.spc_random_page_cost - sequential_cost);
+	}
 
 	/* each element of an array is looked for; the first before any result */
 	costs.indexStartupCost += probe_cost;
