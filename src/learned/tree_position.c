@@ -6,7 +6,7 @@
  * Nodes know how many entries they have, but not how many there are in front
  * of them: that would have to be changed on every level with each insertion.
  * So entries close together are counted node by node, and how far apart others
- * are is told from the numbers of the children that lead to them.
+ * are is told from the numbers of the data nodes that come before them.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -85,6 +85,26 @@ alex_tree_skip(const AlexChunks *chunks, const AlexTree *tree, AlexEntry from,
 	return true;
 }
 
+/*
+ * The data nodes below the children of a node at level 2, and how many of them
+ * are below the first "number" children.  Entries that come in order make full
+ * inner nodes but for the last one, so these are not alike.
+ */
+static int
+count_data_nodes(const AlexChunks *chunks, const AlexInnerNode *node,
+				 int number, int *before)
+{
+	int			total = 0;
+
+	for (int i = 0; i < node->count; i++)
+	{
+		if (i == number)
+			*before = total;
+		total += alex_inner_node(chunks, node->children[i])->count;
+	}
+	return total;
+}
+
 /* The share of the tree's entries that come before an entry, roughly. */
 static double
 share_before(const AlexChunks *chunks, const AlexTree *tree,
@@ -94,8 +114,21 @@ share_before(const AlexChunks *chunks, const AlexTree *tree,
 		alex_data_node(chunks, path->data)->count;
 
 	for (int level = 1; level < (int) tree->height; level++)
-		share = (path->number[level] + share) /
-			alex_inner_node(chunks, path->inner[level])->count;
+	{
+		const AlexInnerNode *node = alex_inner_node(chunks, path->inner[level]);
+		int			number = path->number[level];
+
+		if (level == 2)
+		{
+			int			before = 0;
+			int			total = count_data_nodes(chunks, node, number, &before);
+			int			below = alex_inner_node(chunks, path->inner[1])->count;
+
+			share = (before + share * below) / total;
+		}
+		else
+			share = (number + share) / node->count;
+	}
 	return share;
 }
 

@@ -281,6 +281,74 @@ full_scan_agrees(const AlexTree *tree, const AlexEntry *sorted, int n,
 	return total == n;
 }
 
+/* An entry of the array, or one beside it. */
+static AlexEntry
+some_entry(const AlexEntry *sorted, int n, uint64_t *state)
+{
+	AlexEntry	entry = sorted[unit_random(state) % n];
+
+	entry.tid += unit_random(state) % 3 - 1;
+	return entry;
+}
+
+/* Skips entries from random positions, in both directions. */
+static int
+wrong_skips(const AlexTree *tree, const AlexEntry *sorted, int n, int nskips,
+			uint64_t seed)
+{
+	uint64_t	state = seed;
+	int			nwrong = 0;
+
+	for (int i = 0; i < nskips; i++)
+	{
+		AlexEntry	from = some_entry(sorted, n, &state);
+		int			count = unit_random(&state) % (i % 2 == 0 ? 10 : 3000) + 1;
+		int			split = count_below(sorted, n, from, false);
+
+		for (int forward = 0; forward < 2; forward++)
+		{
+			int			expected = forward ? split + count : split - count;
+			AlexEntry	place;
+
+			if (alex_tree_skip(&chunks, tree, from, forward, count, &place))
+				nwrong += expected < 0 || expected >= n ||
+					!same(&place, &sorted[expected]);
+			else
+				nwrong += expected >= 0 && expected < n;
+		}
+	}
+	return nwrong;
+}
+
+/* Counts between random positions: few entries exactly, others roughly. */
+static int
+wrong_counts(const AlexTree *tree, const AlexEntry *sorted, int n, int ncounts,
+			 uint64_t seed)
+{
+	uint64_t	state = seed;
+	int			nwrong = 0;
+
+	for (int i = 0; i < ncounts; i++)
+	{
+		AlexEntry	low = some_entry(sorted, n, &state);
+		AlexEntry	high = some_entry(sorted, n, &state);
+		int			below = count_below(sorted, n, low, false);
+		int			expected;
+		double		error;
+
+		if (i % 2 == 0 && below + 8 < n)
+			high = sorted[below + 8];
+		expected = count_below(sorted, n, high, false) - below;
+		error = alex_tree_count(&chunks, tree, low, high) -
+			(expected > 0 ? expected : 0);
+		if (expected <= 8)
+			nwrong += error != 0;
+		else
+			nwrong += error > n / 10.0 || error < n / -10.0;
+	}
+	return nwrong;
+}
+
 static void
 check(const AlexTree *tree, const AlexEntry *sorted, int n, const char *name,
 	  const char *when)
@@ -297,6 +365,12 @@ check(const AlexTree *tree, const AlexEntry *sorted, int n, const char *name,
 			"%s: full scans in both directions %s", name, when);
 	unit_ok(wrong_scans(tree, sorted, n, 2000, n + 1) == 0,
 			"%s: scans from random positions %s", name, when);
+	if (n == 0)
+		return;
+	unit_ok(wrong_skips(tree, sorted, n, 500, n + 2) == 0,
+			"%s: skips from random positions %s", name, when);
+	unit_ok(wrong_counts(tree, sorted, n, 500, n + 3) == 0,
+			"%s: counts between random positions %s", name, when);
 }
 
 /*
@@ -698,6 +772,9 @@ test_empty(void)
 	unit_ok(!alex_tree_delete(&chunks, &tree, entry), "nothing to delete");
 	unit_ok(alex_tree_scan(&chunks, &tree, entry, true, true, &out, 1) == 0,
 			"nothing to scan");
+	unit_ok(!alex_tree_skip(&chunks, &tree, entry, true, 1, &out) &&
+			alex_tree_count(&chunks, &tree, entry, (AlexEntry) {3, 4}) == 0,
+			"nothing to skip or to count");
 	unit_ok(alex_tree_insert_chunks(&tree) == 1,
 			"a first entry takes a chunk");
 	alex_tree_free(&chunks, &tree);
