@@ -10,19 +10,24 @@
 use strict;
 use warnings;
 
+use AlexStandby qw(start_standby catch_up);
 use AlexTest;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = alex_node('parallel', <<'END');
+my $node = alex_node('parallel', <<'END', allows_streaming => 1);
 alexam.memtable_entries = 500
 alexam.batch_size = 1
 statement_timeout = '120s'
 max_worker_processes = 20
 max_parallel_workers = 16
+max_standby_streaming_delay = -1
+wal_keep_size = 4GB
 END
 $node->start;
+$node->backup('base');
 
 # What makes the planner choose parallel scans of the index.
 my $settings = <<'END';
@@ -180,7 +185,8 @@ foreach my $who ('leader', 'worker')
 
 #
 # A load that leaves number and sum as they are, against readers that look
-# whether that is so.  Rows get new keys, others are deleted and inserted anew.
+# whether that is so, on the primary and on a standby.  Rows get new keys, others
+# are deleted and inserted anew.
 #
 $node->safe_psql('postgres', <<'END');
 CREATE TABLE load (id int, k bigint, v int) WITH (parallel_workers = 2);
@@ -221,11 +227,35 @@ foreach my $query ("SELECT 1 / $right\::int FROM load WHERE k >= 0",
 	like($node->safe_psql('postgres', "$settings EXPLAIN (COSTS OFF) $query"),
 		qr/Parallel Index.* using load_k/, "load: plan of $query");
 }
+my $standby = start_standby('parallel_standby', $node, $node);
+catch_up($node, $standby);
+my @files;
+foreach my $script (grep { /^(rows|only|order)@/ } sort keys %scripts)
+{
+	my $file = $node->basedir . "/standby_$script";
+
+	$file =~ s/@/_/;
+	append_to_file($file, $scripts{$script});
+	push(@files, '-f', $file);
+}
+my $on_standby = '';
+my $readers = IPC::Run::start(
+	[
+		'pgbench', '--no-vacuum', '--client=2', '--transactions=60',
+		'-h', $standby->host, '-p', $standby->port, @files, 'postgres'
+	],
+	'>&', \$on_standby);
+
 $node->pgbench('--no-vacuum --client=6 --transactions=250 --max-tries=50', 0,
 	[qr/processed: 1500\/1500/], [qr/^(?!.*aborted)/s], 'load: parallel readers see each row once',
 	\%scripts);
+$readers->finish;
+like($on_standby, qr/processed: 120\/120/, 'load: so do those on a standby')
+  or diag($on_standby);
 check_index($node, 'load_k', 'load');
 
+$standby->stop;
 $node->stop;
-unlike(slurp_file($node->logfile), qr/refcount leak|leak:|still referenced/, 'nothing was left behind');
+unlike(slurp_file($node->logfile) . slurp_file($standby->logfile),
+	qr/refcount leak|leak:|still referenced/, 'nothing was left behind');
 done_testing();
