@@ -388,7 +388,11 @@ count_entries(PlannerInfo *root, const IndexPath *path, double *entries,
 		if (!clause_scan_key(root, info, clause, &keys[nkeys++]))
 			return false;
 		if (IsA(clause, ScalarArrayOpExpr))
-			*nscans *= Max(estimate_array_length(lsecond(((ScalarArrayOpExpr *) clause)->args)), 1);
+		{
+			Node	   *array = lsecond(((ScalarArrayOpExpr *) clause)->args);
+
+			*nscans *= Max(estimate_array_length(array), 1);
+		}
 	}
 
 	/* the planner has a lock on it already */

@@ -268,8 +268,6 @@ start_cursors(AlexScan *state, AlexScanBound bound)
 {
 	int			batch_size = ALEX_LEAF_BLOCK;
 
-	if (unlikely(state->has_killed))
-		alex_scan_apply_killed(state);
 	alex_scan_load_interval(state, bound.interval);
 	if (state->counted_interval != bound.interval)
 		alex_scan_count_interval(state);
@@ -297,6 +295,10 @@ next_interval(AlexScan *state)
 {
 	int			step = state->forward ? 1 : -1;
 	AlexScanBound bound;
+
+	/* while the current interval is the one that they are of */
+	if (unlikely(state->has_killed))
+		alex_scan_apply_killed(state);
 
 	if (state->in_chunk && state->interval != state->chunk_end.interval)
 	{
