@@ -13,7 +13,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "leaf_column.h"
+#include "kernels.h"
 
 /* How many bytes from where it is expected an entry is fetched ahead. */
 #define PREFETCH_REACH			96
@@ -52,33 +52,7 @@ static void
 column_unpack(const AlexColumn *column, uint32_t first, int count,
 			  uint64_t *out)
 {
-	const uint64_t base = column->base;
-	const uint64_t slope = column->slope;
-	const uint64_t mask = column->mask;
-	const uint8_t *bits = column->bits;
-	const unsigned width = column->width;
-	const unsigned shift = column->shift;
-	uint64_t	line = slope * first;
-	uint32_t	position = first * width;
-
-	if (width == 0)
-	{
-		for (int i = 0; i < count; i++, line += slope)
-			out[i] = base + (line >> shift);
-	}
-	else if (width <= 57)
-	{
-		for (int i = 0; i < count; i++, line += slope, position += width)
-			out[i] = base + (line >> shift) +
-				(alex_load64(bits + (position >> 3)) >> (position & 7) & mask);
-	}
-	else
-	{
-		for (int i = 0; i < count; i++, line += slope)
-			out[i] = base + (line >> shift) +
-				alex_column_residual(column, first + (uint32_t) i);
-	}
-
+	alex_kernels.unpack(column, first, count, out);
 	if (column->nexceptions > 0)
 	{
 		int			exception = alex_column_find_exception(column, first);
@@ -281,14 +255,6 @@ block_tid(const Block *block, uint32_t index)
 	}
 }
 
-/* Fills in TIDs that follow each other, starting with "tid". */
-static inline void
-fill_sequence(uint64_t *out, int count, uint64_t tid)
-{
-	for (int i = 0; i < count; i++)
-		out[i] = tid + (uint64_t) i;
-}
-
 static void
 unpack_regular(const Tids *tids, uint32_t first, int count, uint64_t *out)
 {
@@ -303,7 +269,7 @@ unpack_regular(const Tids *tids, uint32_t first, int count, uint64_t *out)
 
 		if (run > count - done)
 			run = count - done;
-		fill_sequence(out + done, run, block + row);
+		alex_kernels.fill(out + done, run, block + row);
 		done += run;
 		row = 0;
 		block += UINT64_C(1) << 16;
@@ -332,31 +298,8 @@ unpack_sequences(const Tids *tids, int nentries, uint32_t first, int count,
 			if ((uint32_t) run > position - at)
 				run = (int) (position - at);
 		}
-		fill_sequence(out + done, run, origin + at);
+		alex_kernels.fill(out + done, run, origin + at);
 		done += run;
-	}
-}
-
-/*
- * Turns numbers block * divisor + offset into TIDs.  The factor exceeds
- * 2^64 / divisor by at most one, so the high half of the product exceeds
- * number / divisor by less than number / 2^64; numbers are below 2^48 and
- * divisors from 2 to 2^16, so that this is less than 1 / divisor and the high
- * half's integer part is the exact quotient.
- */
-static void
-divide_numbers(uint64_t *numbers, int count, uint64_t divisor)
-{
-	const uint64_t factor = UINT64_MAX / divisor + 1;
-	const uint64_t spread = (UINT64_C(1) << 16) - divisor;
-
-	for (int i = 0; i < count; i++)
-	{
-		uint64_t	block = (uint64_t) (((unsigned __int128) numbers[i] *
-										 factor) >> 64);
-
-		/* block << 16 | offset, where offset is number - block * divisor */
-		numbers[i] += block * spread;
 	}
 }
 
@@ -376,7 +319,7 @@ block_unpack_tids(const Block *block, uint32_t first, int count, uint64_t *out)
 			break;
 		case ALEX_TIDS_ONE_NUMBER:
 			column_unpack(&tids.numbers, first, count, out);
-			divide_numbers(out, count, tids.divisor);
+			alex_kernels.split(out, count, tids.divisor);
 			break;
 		default:
 			{
@@ -384,8 +327,7 @@ block_unpack_tids(const Block *block, uint32_t first, int count, uint64_t *out)
 
 				column_unpack(&tids.blocks, first, count, out);
 				column_unpack(&tids.offsets, first, count, offsets);
-				for (int i = 0; i < count; i++)
-					out[i] = out[i] << 16 | offsets[i];
+				alex_kernels.join(out, offsets, count);
 				break;
 			}
 	}

@@ -14,6 +14,9 @@
 
 #include "leaf_format.h"
 
+/* A residual of at most that many bits is in eight bytes, wherever it begins. */
+#define ALEX_NARROW_WIDTH		57
+
 /* A column, ready to be read. */
 typedef struct AlexColumn
 {
@@ -80,7 +83,7 @@ alex_column_residual(const AlexColumn *column, uint32_t index)
 	unsigned	skip = position & 7;
 	uint64_t	residual = alex_load64(from) >> skip;
 
-	if (column->width > 57 && skip > 0)
+	if (column->width > ALEX_NARROW_WIDTH && skip > 0)
 		residual |= (uint64_t) from[8] << (64 - skip);
 	return residual & column->mask;
 }
