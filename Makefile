@@ -12,6 +12,9 @@
 #                       their own; TESTS="unit regress isolation tap torture"
 #                       selects
 #   make torture        random load and crashes for MINUTES=10, from SEED=...
+#                       their own; TESTS="unit regress isolation tap" selects
+#   make bench-micro    nanoseconds an operation of src/learned, without a
+#                       server; KEYS=... says over how many keys
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -48,7 +51,7 @@ EXTRA_CLEAN = build build-flags $(DEPENDENCIES)
 
 # "make demo" alone must work before any package is installed.
 goals := $(or $(MAKECMDGOALS),all)
-ifneq (,$(filter-out demo hazards unit-programs,$(goals)))
+ifneq (,$(filter-out demo hazards unit-programs bench-micro,$(goals)))
 headers := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
 ifeq (,$(wildcard $(headers)/postgres.h))
 $(error $(PG_CONFIG) leads to no server headers: install them (Debian: apt install postgresql-server-dev-15) or set PG_CONFIG)
@@ -82,7 +85,11 @@ unit_sources := $(wildcard test/unit/test_*.c)
 unit_programs := $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(unit_sources))
 learned_objects := $(patsubst src/learned/%.c,$(UNIT_DIR)/%.o,$(wildcard src/learned/*.c))
 
-unit-programs: $(unit_programs)
+unit-programs: $(unit_programs) $(UNIT_DIR)/micro
+
+KEYS ?= 1000000
+bench-micro: $(UNIT_DIR)/micro
+	$< $(KEYS)
 
 $(UNIT_DIR)/flags: FORCE
 	@mkdir -p $(UNIT_DIR)
@@ -94,7 +101,10 @@ $(UNIT_DIR)/%.o: src/learned/%.c $(UNIT_DIR)/flags
 $(UNIT_DIR)/test_%.o: test/unit/test_%.c $(UNIT_DIR)/flags
 	$(CC) $(UNIT_CFLAGS) -Iinclude -Isrc/learned -Itest/unit -c -o $@ $<
 
-$(unit_programs): %: %.o $(learned_objects)
+$(UNIT_DIR)/micro.o: bench/micro/micro.c $(UNIT_DIR)/flags
+	$(CC) $(UNIT_CFLAGS) -Iinclude -Itest/unit -c -o $@ $<
+
+$(unit_programs) $(UNIT_DIR)/micro: %: %.o $(learned_objects)
 	$(CC) $(COPT) -o $@ $^ -lm
 
 -include $(wildcard $(UNIT_DIR)/*.d)
@@ -119,3 +129,4 @@ demo:
 
 .PHONY: test hazards demo unit-programs FORCE
 .PHONY: test torture demo unit-programs FORCE
+.PHONY: test demo unit-programs bench-micro FORCE
