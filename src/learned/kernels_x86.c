@@ -28,9 +28,8 @@
 #define AVX512 \
 	__attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vbmi")))
 
-/* Bytes 0 to 7 of a word, and what repeats a byte in all of them. */
+/* Bytes 0 to 7 of a word. */
 #define BYTE_NUMBERS	INT64_C(0x0706050403020100)
-#define EACH_BYTE		INT64_C(0x0101010101010101)
 
 /* The bits of 2^52 as a double: numbers below that are its fraction. */
 #define DOUBLE_2_52		INT64_C(0x4330000000000000)
@@ -58,23 +57,27 @@ typedef struct Lines
 	__m128i		shift;
 } Lines;
 
+/* Four numbers from bit "skip" on; eight numbers need two of these. */
 static inline AVX2 Quad
 quad_at(unsigned skip, unsigned width)
 {
-	uint32_t	bit0 = skip;
-	uint32_t	bit1 = bit0 + width;
-	uint32_t	bit2 = bit1 + width;
-	uint32_t	bit3 = bit2 + width;
+	const __m256i first_byte = _mm256_set_epi64x(0x0808080808080808, 0,
+												 0x0808080808080808, 0);
+	__m256i		bits;
+	__m256i		bytes;
 	Quad		quad;
 
-	quad.low = bit0 >> 3;
-	quad.high = bit2 >> 3;
-	quad.shuffle =
-		_mm256_set_epi64x(BYTE_NUMBERS + EACH_BYTE * ((bit3 >> 3) - quad.high),
-						  BYTE_NUMBERS,
-						  BYTE_NUMBERS + EACH_BYTE * ((bit1 >> 3) - quad.low),
-						  BYTE_NUMBERS);
-	quad.shift = _mm256_set_epi64x(bit3 & 7, bit2 & 7, bit1 & 7, bit0 & 7);
+	bits = _mm256_add_epi64(_mm256_mul_epu32(_mm256_set1_epi64x(width),
+											 _mm256_set_epi64x(3, 2, 1, 0)),
+							_mm256_set1_epi64x(skip));
+	/* from the pair's first byte on, repeated in all bytes of the word */
+	bytes = _mm256_srli_epi64(bits, 3);
+	bytes = _mm256_sub_epi64(bytes, _mm256_unpacklo_epi64(bytes, bytes));
+	bytes = _mm256_shuffle_epi8(bytes, first_byte);
+	quad.shuffle = _mm256_add_epi8(bytes, _mm256_set1_epi64x(BYTE_NUMBERS));
+	quad.shift = _mm256_and_si256(bits, _mm256_set1_epi64x(7));
+	quad.low = skip >> 3;
+	quad.high = (skip + 2 * width) >> 3;
 	return quad;
 }
 
@@ -105,10 +108,14 @@ store_quad(uint64_t *out, __m256i numbers)
 static inline AVX2 __m256i
 quad_line(uint64_t slope, uint64_t first)
 {
-	return _mm256_set_epi64x((int64_t) (slope * (first + 3)),
-							 (int64_t) (slope * (first + 2)),
-							 (int64_t) (slope * (first + 1)),
-							 (int64_t) (slope * first));
+	const __m256i once = _mm256_set1_epi64x((int64_t) slope);
+	__m256i		line = _mm256_set1_epi64x((int64_t) (slope * first));
+
+	line = _mm256_add_epi64(line,
+							_mm256_and_si256(once, _mm256_set_epi64x(-1, 0, -1, 0)));
+	return _mm256_add_epi64(line,
+							_mm256_and_si256(_mm256_slli_epi64(once, 1),
+											 _mm256_set_epi64x(-1, -1, 0, 0)));
 }
 
 static inline AVX2 Lines
@@ -192,18 +199,27 @@ count_less_avx2(const AlexColumn *column, uint32_t first, uint64_t key)
 	const __m256i sign = _mm256_set1_epi64x(INT64_MIN);
 	const __m256i bound = _mm256_xor_si256(_mm256_set1_epi64x((int64_t) key),
 										   sign);
-	uint64_t	numbers[ALEX_SEARCH_WINDOW];
+	const Lines lines = open_lines(column);
+	const __m256i step = _mm256_set1_epi64x((int64_t) (4 * column->slope));
+	const uint32_t bit = first * column->width;
+	const uint8_t *bits = column->bits + (bit >> 3);
+	const Quad	quad1 = quad_at(bit & 7, column->width);
+	const Quad	quad2 = quad_at((bit & 7) + 4 * column->width, column->width);
+	__m256i		line = quad_line(column->slope, first);
 	__m256i		less = _mm256_setzero_si256();
 	__m128i		sum;
 
-	unpack_avx2(column, first, ALEX_SEARCH_WINDOW, numbers);
-	for (int i = 0; i < ALEX_SEARCH_WINDOW; i += 4)
+	if (column->width == 0 || column->width > ALEX_NARROW_WIDTH)
+		return alex_kernels_scalar.count_less(column, first, key);
+	for (int i = 0; i < ALEX_SEARCH_WINDOW / 4; i++)
 	{
-		__m256i		four = _mm256_loadu_si256((const __m256i *) (numbers + i));
+		__m256i		four = unpack_quad(bits, i % 2 == 0 ? &quad1 : &quad2,
+									   &lines, line);
 
-		less = _mm256_sub_epi64(less,
-								_mm256_cmpgt_epi64(bound,
-												   _mm256_xor_si256(four, sign)));
+		four = _mm256_xor_si256(four, sign);
+		less = _mm256_sub_epi64(less, _mm256_cmpgt_epi64(bound, four));
+		line = _mm256_add_epi64(line, step);
+		bits += i % 2 == 0 ? 0 : column->width;
 	}
 	sum = _mm_add_epi64(_mm256_castsi256_si128(less),
 						_mm256_extracti128_si256(less, 1));
@@ -311,9 +327,8 @@ open_octet(const AlexColumn *column, unsigned skip)
 		_mm512_set1_epi64(skip));
 	/* the byte's number, below 64, repeated in all of the word's bytes */
 	bytes = _mm512_srli_epi64(bits, 3);
-	bytes = _mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 8));
-	bytes = _mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 16));
-	bytes = _mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 32));
+	bytes = _mm512_shuffle_epi8(bytes, _mm512_set4_epi64(0x0808080808080808, 0,
+														 0x0808080808080808, 0));
 	octet.shuffle = _mm512_add_epi8(bytes, _mm512_set1_epi64(BYTE_NUMBERS));
 	octet.shift = _mm512_and_si512(bits, _mm512_set1_epi64(7));
 	octet.mask = _mm512_set1_epi64((int64_t) column->mask);
@@ -348,10 +363,10 @@ unpack_octet(const uint8_t *bits, __mmask64 bytes, const Octet *octet,
 static inline AVX512 __m512i
 octet_line(uint64_t slope, uint64_t first)
 {
-	return _mm512_mullo_epi64(
-		_mm512_add_epi64(_mm512_set1_epi64((int64_t) first),
-						 _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0)),
-		_mm512_set1_epi64((int64_t) slope));
+	return _mm512_add_epi64(
+		_mm512_set1_epi64((int64_t) (slope * first)),
+		_mm512_mullo_epi64(_mm512_set1_epi64((int64_t) slope),
+						   _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0)));
 }
 
 static AVX512 void

@@ -18,6 +18,9 @@
 /* How many bytes from where it is expected an entry is fetched ahead. */
 #define PREFETCH_REACH			96
 
+/* A search looks at a window of keys where a line errs by more entries. */
+#define WINDOW_ERROR			3.0
+
 /* A block whose key column is ready to be read. */
 typedef struct Block
 {
@@ -440,10 +443,33 @@ prefetch_tid(const Block *block, int predicted)
 }
 
 /*
+ * Looks at ALEX_SEARCH_WINDOW keys around a position without any branch that
+ * could be mispredicted.  Sets *position to the first of them that is not
+ * less than the key; false if it may not be the first one of the block.
+ */
+static inline bool
+search_window(const Block *block, int *position, uint64_t key)
+{
+	int			first = *position - ALEX_SEARCH_WINDOW / 2;
+	int			last = block->nentries - ALEX_SEARCH_WINDOW;
+	int			less;
+
+	first = first > last ? last : first;
+	first = first < 0 ? 0 : first;
+	less = alex_kernels.count_less(&block->keys, (uint32_t) first, key);
+	*position = first + less;
+	return less > 0 && less < ALEX_SEARCH_WINDOW;
+}
+
+/*
  * The first entry of the block >= (key, tid), or its count.  Starts at the
  * predicted position.  The key found there corrects the prediction once:
  * near the goal the model errs far less, and arithmetic is cheaper than the
  * mispredicted branches of a longer search.
+ *
+ * Where residuals make up for more than an entry or two, where the goal is
+ * from there is chance, and a search from it mispredicts several branches.
+ * Then a window of keys is looked at in one go.
  */
 static inline int
 search_block(const Block *block, int predicted, double rate,
@@ -460,6 +486,12 @@ search_block(const Block *block, int predicted, double rate,
 
 	predicted = clamp_position(predicted + model_distance(key, found, rate),
 							   count);
+	if (tid == 0 && block->keys.nexceptions == 0 &&
+		count >= ALEX_SEARCH_WINDOW &&
+		(double) block->keys.mask * rate > WINDOW_ERROR &&
+		search_window(block, &predicted, key))
+		return predicted;
+	predicted = predicted < count ? predicted : count - 1;
 	if (entry_less(block, predicted, key, tid))
 	{
 		/* entries below "low" are less */
