@@ -119,6 +119,34 @@ open_run(AlexScan *state, AlexCursor *cursor)
 	cursor->opened = true;
 }
 
+/*
+ * The scan has come to a leaf page from the one beside it and may well go on
+ * to the next: asks for the lines there that it will touch first.  Processors
+ * do not fetch ahead across pages by themselves.
+ */
+static void
+prefetch_leaf(AlexScan *state, AlexCursor *cursor)
+{
+	AlexRunReader *reader = &cursor->run->reader;
+	uint32		number = cursor->leaf_number + (state->forward ? 1 : -1);
+	AlexFence	fence;
+	AlexFence	beside;
+
+	if (state->pin_leaves || number >= cursor->run->run->leaf_pages)
+		return;
+	alex_run_fence(reader, number, &fence);
+	if (state->forward)
+	{
+		if (fence.key <= state->high)
+			alex_run_prefetch(reader, number, &fence, fence.key);
+		return;
+	}
+	/* its last entries come right before the page in hand */
+	alex_run_fence(reader, cursor->leaf_number, &beside);
+	if (beside.key > state->low)
+		alex_run_prefetch(reader, number, &fence, beside.key - 1);
+}
+
 /* False when there is no further leaf in the interval. */
 static bool
 next_leaf(AlexScan *state, AlexCursor *cursor)
@@ -144,6 +172,7 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 		open_leaf(state, cursor, cursor->leaf_number - 1, &fence);
 		cursor->leaf_edge = cursor->leaf_entries;
 	}
+	prefetch_leaf(state, cursor);
 	return true;
 }
 
