@@ -238,6 +238,15 @@ typedef struct AlexModelSource
  */
 extern uint32_t alex_model_find(const AlexModelSource *source,
 								uint64_t key, uint64_t tid);
+
+/*
+ * The same for several keys, with the least TID, in a mapped tree: the waits
+ * for memory overlap.  Fetches the places of the fences found, too.
+ */
+#define ALEX_MODEL_GROUP		64
+extern void alex_model_find_group(const AlexModelSource *source,
+								  const uint64_t *keys, int nkeys,
+								  uint32_t *numbers);
 extern uint32_t alex_model_nfences(const AlexModelSource *source);
 extern void alex_model_fence(const AlexModelSource *source, uint32_t number,
 							 AlexFence *fence);

@@ -250,6 +250,15 @@ extern bool alex_view_count(AlexLocal *local, Relation index,
 							AlexPart part, AlexEntry low, AlexEntry high,
 							double *count);
 
+/*
+ * Which of up to 64 keys, not NULLs, has a generation of the view entries of?
+ * Sets a bit for each.  False when that cannot be told, because the generation
+ * has been sealed or the memtable evicted.
+ */
+extern bool alex_view_find_group(AlexLocal *local, const AlexView *view,
+								 uint64 generation, const uint64 *keys,
+								 int nkeys, uint64 *found);
+
 /* Runs (see ALEX_HINTED_RUN) of whose entries some may be hinted as dead. */
 static inline uint64
 alex_local_hinted_runs(const AlexLocal *local)

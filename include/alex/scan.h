@@ -17,6 +17,7 @@
 
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "nodes/tidbitmap.h"
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
@@ -31,6 +32,9 @@
 /* A batch of a cursor begins this small: most probes want one entry. */
 #define ALEX_FIRST_BATCH		4
 #define ALEX_BATCH_GROWTH		4
+
+/* So many keys of a list are looked up at the same time. */
+#define ALEX_GROUP_KEYS			64
 
 /* A closed interval of stored keys; never empty. */
 typedef struct AlexInterval
@@ -65,8 +69,9 @@ typedef struct AlexArgumentType
  */
 typedef struct AlexCursor
 {
-	struct AlexScanRun *run;	/* NULL: a generation of the memtable */
-	uint64		generation;		/* of the memtable */
+	struct AlexScanRun *run;	/* NULL: of the memtable, or a group's */
+	uint64		generation;		/* of the memtable; else 0 */
+	struct AlexGroup *group;	/* NULL: it has a source of its own */
 	AlexEntry	bound;
 	bool		opened;
 	bool		finished;		/* nothing comes after the batch in hand */
@@ -94,6 +99,28 @@ typedef struct AlexCursor
 	uint64		tids[ALEX_LEAF_BLOCK];
 	uint8		slots[ALEX_LEAF_BLOCK]; /* behind first_slot, if has_gaps */
 } AlexCursor;
+
+/* Where an entry of a group was found. */
+typedef struct AlexEntryOrigin
+{
+	uint64		run;
+	uint64		stamp;			/* of the leaf page */
+	int			slot;
+} AlexEntryOrigin;
+
+/*
+ * The entries of several keys that were looked up together, as the batch of
+ * a cursor that has no more than these; see scan_group.c.
+ */
+typedef struct AlexGroup
+{
+	int			limit;			/* keys of the next group */
+	int			pause;			/* intervals to be read without one before */
+	int			nentries;
+	bool		unsorted;		/* entries of several runs, not merged yet */
+	AlexCursor	cursor;
+	AlexEntryOrigin origins[ALEX_LEAF_BLOCK];
+} AlexGroup;
 
 /* A run that the scan may read; opened when first needed. */
 typedef struct AlexScanRun
@@ -169,6 +196,7 @@ typedef struct AlexScan
 	int			nruns;
 	int			runs_capacity;
 	AlexCursor *memtable_cursors[2];
+	AlexGroup  *group;			/* NULL until needed */
 	AlexSealedGeneration *sealed;	/* in sealed_context */
 	MemoryContext sealed_context;	/* NULL until needed */
 	bool		interlock;		/* VACUUM must wait for the TIDs in hand ... */
@@ -273,7 +301,7 @@ alex_scan_intervals(AlexScan *state)
 static inline bool
 alex_scan_entry_is_wanted(AlexScan *state)
 {
-	return state->source->run != NULL || !state->scan->xs_want_itup ||
+	return state->source->generation == 0 || !state->scan->xs_want_itup ||
 		!state->snapshot_is_mvcc || alex_scan_memtable_entry_is_visible(state);
 }
 
@@ -318,7 +346,34 @@ alex_cursor_advance(AlexScan *state, AlexCursor *cursor)
 	return alex_cursor_fill(state, cursor);
 }
 
+/* scan_group.c */
+
+/* Before a scan of more than one interval begins. */
+extern void alex_group_reset(AlexScan *state, int batch_size);
+extern int	alex_group_start(AlexScan *state, int number);
+extern void alex_group_apply_killed(AlexScan *state, AlexGroup *group);
+
+/*
+ * scan_bitmap.c: TIDs for a bitmap, up to a cursor's batch at a time.  They are
+ * in the bitmap when the feed has ended.
+ */
+typedef struct AlexBitmapFeed
+{
+	MemoryContext context;
+	TIDBitmap  *bitmap;
+	uint64	   *tids;			/* gathered, then as much working space */
+	int			capacity;
+	int			ntids;
+} AlexBitmapFeed;
+
+extern void alex_bitmap_feed_begin(AlexBitmapFeed *feed, MemoryContext context,
+								   TIDBitmap *bitmap);
+extern void alex_bitmap_feed_add(AlexBitmapFeed *feed, const uint64 *tids,
+								 int ntids);
+extern void alex_bitmap_feed_end(AlexBitmapFeed *feed);
+
 /* scan_merge.c */
+extern void alex_merge_start_single(AlexScan *state, AlexCursor *cursor);
 extern void alex_merge_start(AlexScan *state, AlexEntry bound, int batch_size);
 extern bool alex_merge_next(AlexScan *state);
 extern void alex_merge_add_sealed(AlexScan *state, uint64 generation,

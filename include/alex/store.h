@@ -566,6 +566,18 @@ extern void alex_run_fence(AlexRunReader *run_reader, uint32 number,
  */
 extern void alex_run_prefetch(AlexRunReader *run_reader, uint32 number,
 							  const AlexFence *fence, uint64 key);
+
+/*
+ * The same for several keys: the leaves that hold the first entries with
+ * them, or those before these, and where these leaves are.  What a search
+ * will look at there is being fetched, as by alex_run_prefetch.  The keys are
+ * at most ALEX_MODEL_GROUP, and the run is_mapped.
+ */
+extern bool alex_run_is_mapped(const AlexRunReader *run_reader);
+extern void alex_run_find_group(AlexRunReader *run_reader, const uint64 *keys,
+								int nkeys, uint32 *numbers,
+								AlexFence *places);
+
 /* Only where the leaf is: leaves key and TID of the fence undefined. */
 extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);
@@ -575,6 +587,9 @@ extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 
 /* False when the Bloom filter proves that the key is not in the run. */
 extern bool alex_run_may_contain(AlexRunReader *run_reader, uint64 key);
+
+/* Begins to fetch what that will look at; the run has a filter. */
+extern void alex_run_prefetch_filter(AlexRunReader *run_reader, uint64 key);
 
 /*
  * position.c: finds the place that parts "count" entries of the run from those

@@ -366,6 +366,11 @@ alex_cursor_apply_killed(AlexScan *state, AlexCursor *cursor)
 	AlexEntry	entries[ALEX_LEAF_BLOCK];
 	int			n = 0;
 
+	if (cursor->group != NULL)
+	{
+		alex_group_apply_killed(state, cursor->group);
+		return;
+	}
 	for (int i = 0; i < ALEX_LEAF_BLOCK; i++)
 	{
 		if ((cursor->killed[i / 64] >> (i % 64) & 1) == 0)

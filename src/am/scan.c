@@ -25,7 +25,6 @@
 #include "access/tupmacs.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "nodes/tidbitmap.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
 
@@ -112,6 +111,8 @@ alex_scan_apply_killed(AlexScan *state)
 		if (cursor != NULL && cursor->has_killed)
 			alex_cursor_apply_killed(state, cursor);
 	}
+	if (state->group != NULL && state->group->cursor.has_killed)
+		alex_group_apply_killed(state, state->group);
 	state->has_killed = false;
 }
 
@@ -357,7 +358,10 @@ alex_scan_count_interval(AlexScan *state)
 		alex_count_range_scan(state->local);
 }
 
-/* Starts the cursors at the beginning of an interval, in state->forward. */
+/*
+ * Starts a group of intervals of single keys, or the cursors at the beginning
+ * of one interval, in state->forward.
+ */
 static void
 start_interval(AlexScan *state, int number, int batch_size)
 {
@@ -365,6 +369,19 @@ start_interval(AlexScan *state, int number, int batch_size)
 
 	if (unlikely(state->has_killed))
 		alex_scan_apply_killed(state);
+	if (state->intervals.count > 1)
+	{
+		int			started = alex_group_start(state, number);
+
+		if (started > 0)
+		{
+			alex_scan_load_interval(state, state->forward ?
+									number + started - 1 : number - started + 1);
+			for (int i = 0; i < started; i++)
+				pgstat_count_index_scan(state->index);
+			return;
+		}
+	}
 	alex_scan_load_interval(state, number);
 	alex_scan_count_interval(state);
 	bound.key = state->forward ? state->low : state->high;
@@ -398,8 +415,35 @@ start_scan(AlexScan *state, bool forward, int batch_size)
 		state->counted_interval = -1;
 		return true;
 	}
+	if (state->intervals.count > 1)
+		alex_group_reset(state, batch_size);
 	start_interval(state, forward ? 0 : alex_scan_intervals(state) - 1, batch_size);
 	return true;
+}
+
+/*
+ * The interval that the current entry belongs to.  While a group is read,
+ * state->interval is the last one of the group.
+ */
+static int
+current_interval(AlexScan *state)
+{
+	const AlexInterval *items = state->intervals.items;
+	int			low = 0;
+	int			high = state->intervals.count - 1;
+
+	if (state->nulls_wanted)
+		return state->interval;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (items[middle].high < state->current.key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* Starts the cursors right after the current entry, in a direction. */
@@ -414,7 +458,7 @@ continue_scan(AlexScan *state, bool forward)
 	state->forward = forward;
 	if (forward)
 		bound.tid++;
-	alex_scan_load_interval(state, state->interval);
+	alex_scan_load_interval(state, current_interval(state));
 	alex_merge_start(state, bound, ALEX_FIRST_BATCH);
 }
 
@@ -588,22 +632,16 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 
 /* Adds what is left of a cursor to a bitmap. */
 static int64
-drain_cursor(AlexScan *state, AlexCursor *cursor, TIDBitmap *bitmap)
+drain_cursor(AlexScan *state, AlexCursor *cursor, AlexBitmapFeed *feed)
 {
-	ItemPointerData tids[ALEX_LEAF_BLOCK];
 	int64		ntids = 0;
 
-	while (alex_cursor_fill(state, cursor))
+	while (alex_cursor_advance(state, cursor))
 	{
 		int			count = cursor->left + 1;
 
-		for (int i = 0; i < count; i++)
-		{
-			uint64		tid = cursor->tids[cursor->at + i];
-
-			ItemPointerSet(&tids[i], ALEX_TID_BLOCK(tid), ALEX_TID_OFFSET(tid));
-		}
-		tbm_add_tuples(bitmap, tids, count, false);
+		alex_bitmap_feed_add(feed, cursor->tids + cursor->at, count);
+		cursor->left = 0;
 		ntids += count;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -618,24 +656,28 @@ int64
 alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap)
 {
 	AlexScan   *state = scan->opaque;
+	AlexBitmapFeed feed;
 	int64		ntids = 0;
 	bool		more = start_scan(state, true, ALEX_LEAF_BLOCK);
 
+	alex_bitmap_feed_begin(&feed, state->context, bitmap);
 	while (more)
 	{
 		while (state->nheads > 0)
 		{
 			AlexCursor *cursor = state->heads[--state->nheads].cursor;
 
-			ntids += drain_cursor(state, cursor, bitmap);
+			ntids += drain_cursor(state, cursor, &feed);
 			if (cursor->sealed)
 				alex_merge_add_sealed(state, cursor->generation,
 									  cursor->bound, ALEX_LEAF_BLOCK);
 		}
+		CHECK_FOR_INTERRUPTS();
 		more = state->interval + 1 < alex_scan_intervals(state);
 		if (more)
 			start_interval(state, state->interval + 1, ALEX_LEAF_BLOCK);
 	}
+	alex_bitmap_feed_end(&feed);
 	release_entries(state);
 	return ntids;
 }

@@ -24,6 +24,10 @@
 
 #include "alex/scan.h"
 
+StaticAssertDecl(sizeof(AlexInterval) == sizeof(AlexEntry) &&
+				 offsetof(AlexInterval, low) == offsetof(AlexEntry, key),
+				 "intervals are sorted as if they were entries");
+
 static void
 list_reserve(AlexScan *state, AlexIntervalList *list, int count)
 {
@@ -48,27 +52,21 @@ list_swap(AlexIntervalList *list1, AlexIntervalList *list2)
 	*list2 = list;
 }
 
-static int
-compare_intervals(const void *left, const void *right)
-{
-	uint64		low1 = ((const AlexInterval *) left)->low;
-	uint64		low2 = ((const AlexInterval *) right)->low;
-
-	return low1 < low2 ? -1 : low1 > low2;
-}
-
 /*
  * Sort intervals and unite those that overlap or touch, so that each entry
- * is read once, and neighbouring keys in one go.
+ * is read once, and neighbouring keys in one go.  To the sort they are like
+ * entries: pairs of numbers, ordered by the first one.
  */
 static void
-list_unite(AlexIntervalList *list)
+list_unite(AlexScan *state, AlexIntervalList *list)
 {
 	int			count = 0;
 
 	if (list->count <= 1)
 		return;
-	qsort(list->items, list->count, sizeof(AlexInterval), compare_intervals);
+	list_reserve(state, &state->result, list->count);
+	alex_sort((AlexEntry *) list->items, (AlexEntry *) state->result.items,
+			  list->count);
 	for (int i = 1; i < list->count; i++)
 	{
 		AlexInterval *last = &list->items[count];
@@ -299,7 +297,7 @@ array_intervals(AlexScan *state, ScanKey key)
 						&list->items[list->count]))
 			list->count++;
 	}
-	list_unite(list);
+	list_unite(state, list);
 }
 
 static void

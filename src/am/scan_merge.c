@@ -273,6 +273,17 @@ choose_interlock(AlexScan *state)
 	state->pin_leaves = state->interlock && !state->has_place;
 }
 
+/* Prepares to deliver what one cursor has in hand. */
+void
+alex_merge_start_single(AlexScan *state, AlexCursor *cursor)
+{
+	AlexEntry	nowhere = {0};
+
+	state->nheads = 0;
+	state->current_is_valid = false;
+	add_head(state, cursor, nowhere);
+}
+
 /*
  * Prepares to deliver the entries of the current interval from "bound" on.
  */

@@ -97,6 +97,16 @@ fence_tid(const ModelReader *reader, uint32_t fence, bool mapped)
 					  mapped)->tids[fence % ALEX_MODEL_LINE_KEYS];
 }
 
+/* The line of a fence's place. */
+static ALEX_MODEL_INLINE const AlexModelLine *
+place_line(const ModelReader *reader, uint32_t fence)
+{
+	return model_line(reader->source,
+					  reader->first_key_line +
+					  2 * alex_model_key_lines(reader->nfences) +
+					  fence / ALEX_MODEL_LINE_PLACES, true);
+}
+
 /*
  * How many of a line's keys are less than key.  Counting all eight has no
  * branch that could be predicted wrongly.  The padding after the last fence
@@ -286,6 +296,92 @@ alex_model_find(const AlexModelSource *source, uint64_t key, uint64_t tid)
 	if (source->first_page != NULL)
 		return model_find(source, key, tid, true);
 	return model_find(source, key, tid, false);
+}
+
+/*
+ * Descends one level with each key whose node is an inner one.  Returns false
+ * if there was none.  numbers[] is working space.
+ */
+static bool
+descend_group(const ModelReader *reader, const uint64_t *keys, int nkeys,
+			  const AlexModelNode **nodes, uint32_t *numbers, int depth)
+{
+	bool		any = false;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		uint64_t	line;
+
+		if (nodes[i] == NULL || nodes[i]->kind != ALEX_MODEL_INNER)
+			continue;
+		any = true;
+		numbers[i] = alex_model_slot(nodes[i], keys[i]);
+		line = (uint64_t) nodes[i]->first + numbers[i] / ALEX_MODEL_LINE_SLOTS;
+		if (line >= reader->first_key_line || depth == ALEX_MODEL_MAX_DEPTH)
+			nodes[i] = NULL;
+		else
+			ALEX_MODEL_PREFETCH(model_line(reader->source, (uint32_t) line,
+										   true));
+	}
+	for (int i = 0; any && i < nkeys; i++)
+	{
+		uint32_t	line;
+		uint32_t	child;
+
+		if (nodes[i] == NULL || nodes[i]->kind != ALEX_MODEL_INNER)
+			continue;
+		line = nodes[i]->first + numbers[i] / ALEX_MODEL_LINE_SLOTS;
+		child = model_line(reader->source, line,
+						   true)->slots[numbers[i] % ALEX_MODEL_LINE_SLOTS];
+		nodes[i] = child >= reader->first_key_line ? NULL :
+			&model_line(reader->source, child, true)->node;
+		ALEX_MODEL_PREFETCH(nodes[i]);
+	}
+	return any;
+}
+
+void
+alex_model_find_group(const AlexModelSource *source, const uint64_t *keys,
+					  int nkeys, uint32_t *numbers)
+{
+	const AlexModelNode *root = &model_line(source, 0, true)->node;
+	const AlexModelNode *nodes[ALEX_MODEL_GROUP];
+	uint32_t	nlines;
+	ModelReader reader;
+
+	memset(numbers, 0, (size_t) nkeys * sizeof(*numbers));
+	if (!model_has_fences(root))
+		return;
+	reader.source = source;
+	reader.nfences = root->nfences;
+	reader.first_key_line = root->first_key_line;
+	nlines = alex_model_key_lines(reader.nfences);
+
+	for (int i = 0; i < nkeys; i++)
+		nodes[i] = root;
+	for (int depth = 1;
+		 descend_group(&reader, keys, nkeys, nodes, numbers, depth); depth++)
+		;
+	for (int i = 0; i < nkeys; i++)
+	{
+		uint32_t	line;
+
+		if (nodes[i] == NULL)
+			continue;
+		numbers[i] = alex_model_position(nodes[i], keys[i], reader.nfences);
+		line = alex_model_window(numbers[i], nlines);
+		ALEX_MODEL_PREFETCH(key_line(&reader, line, true));
+		ALEX_MODEL_PREFETCH(key_line(&reader, line + 1, true));
+	}
+	for (int i = 0; i < nkeys; i++)
+	{
+		uint32_t	fence = 0;
+
+		if (nodes[i] != NULL)
+			fence = search_keys(&reader, numbers[i], keys[i], true);
+		numbers[i] = fence > 0 ? fence - 1 : 0;
+		ALEX_MODEL_PREFETCH(place_line(&reader, numbers[i]));
+	}
 }
 
 uint32_t

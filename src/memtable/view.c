@@ -552,3 +552,64 @@ alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
 	LWLockRelease(&memtable->lock);
 	return found;
 }
+
+/* Which of the keys are in the tree of a generation in shared memory? */
+static bool
+find_in_shared(AlexLocal *local, uint64 generation, const uint64 *keys,
+			   int nkeys, uint64 *found)
+{
+	AlexMemtable *memtable = local->memtable;
+	bool		known = false;
+
+	if (memtable == NULL)
+		return false;
+	LWLockAcquire(&memtable->lock, LW_SHARED);
+	for (int i = 0; i < lengthof(memtable->generations); i++)
+	{
+		AlexTree   *tree = &memtable->generations[i].trees[ALEX_PART_VALUES];
+
+		if (pg_atomic_read_u64(&memtable->tenure) != local->tenure ||
+			memtable->state != ALEX_MEMTABLE_READY ||
+			memtable->generations[i].generation != generation)
+			continue;
+		known = true;
+		for (int j = 0; tree->nentries > 0 && j < nkeys; j++)
+		{
+			AlexEntry	from = {keys[j], 0};
+			AlexEntry	entry;
+
+			if (keys[j] >= tree->min.key && keys[j] <= tree->max.key &&
+				alex_tree_scan(alex_arena_chunks(), tree, from, true, true,
+							   &entry, 1) == 1 && entry.key == keys[j])
+				*found |= UINT64CONST(1) << j;
+		}
+	}
+	LWLockRelease(&memtable->lock);
+	return known;
+}
+
+bool
+alex_view_find_group(AlexLocal *local, const AlexView *view,
+					 uint64 generation, const uint64 *keys, int nkeys,
+					 uint64 *found)
+{
+	AlexPrivateLog *log = view->private_log;
+
+	*found = 0;
+	if (log == NULL)
+		return find_in_shared(local, generation, keys, nkeys, found);
+	if (log->generations[ALEX_ACTIVE] != generation &&
+		log->generations[ALEX_FROZEN] != generation)
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		AlexEntry	from = {keys[i], 0};
+		AlexEntry	entry;
+
+		if (alex_private_log_read(log, generation, ALEX_PART_VALUES, from,
+								  true, true, &entry, 1) == 1 &&
+			entry.key == keys[i])
+			*found |= UINT64CONST(1) << i;
+	}
+	return true;
+}

@@ -527,6 +527,32 @@ alex_run_prefetch(AlexRunReader *run_reader, uint32 number,
 											   key));
 }
 
+bool
+alex_run_is_mapped(const AlexRunReader *run_reader)
+{
+	return run_reader->source.first_page != NULL ||
+		(run_reader->run->model_pages == 0 &&
+		 run_reader->reader->mapping != NULL);
+}
+
+void
+alex_run_find_group(AlexRunReader *run_reader, const uint64 *keys, int nkeys,
+					uint32 *numbers, AlexFence *places)
+{
+	if (run_reader->run->model_pages > 0)
+	{
+		count_hit(run_reader->reader->index);
+		alex_model_find_group(&run_reader->source, keys, nkeys, numbers);
+	}
+	else
+		memset(numbers, 0, nkeys * sizeof(uint32));
+	for (int i = 0; i < nkeys; i++)
+	{
+		alex_run_place(run_reader, numbers[i], &places[i]);
+		alex_run_prefetch(run_reader, numbers[i], &places[i], keys[i]);
+	}
+}
+
 void
 alex_run_fence(AlexRunReader *run_reader, uint32 number, AlexFence *fence)
 {
@@ -545,45 +571,78 @@ alex_run_fence(AlexRunReader *run_reader, uint32 number, AlexFence *fence)
 	fence->entries = (uint32) run->entries;
 }
 
+/* Where a key's block of the run's Bloom filter is. */
+typedef struct FilterPlace
+{
+	uint64		hash;
+	uint32		page;			/* of the filter */
+	Size		offset;			/* on that page */
+} FilterPlace;
+
+static inline void
+find_filter_block(AlexRunReader *run_reader, uint64 key, FilterPlace *place)
+{
+	const AlexRun *run = run_reader->run;
+	uint32		block;
+
+	place->hash = alex_bloom_hash(key);
+	block = alex_bloom_block(place->hash, run->bloom_blocks);
+	place->page = block / ALEX_BLOOM_PAGE_BLOCKS;
+	place->offset = (Size) (block % ALEX_BLOOM_PAGE_BLOCKS + 1) *
+		ALEX_BLOOM_BLOCK_BYTES;
+	if (place->page >= run->bloom_pages)
+		report_damage(run_reader->reader->index, run->bloom_block, run->id,
+					  "the Bloom filter has more blocks than its pages hold");
+}
+
+/* The page header and the filter's block are two cache lines. */
+static inline void
+prefetch_filter_block(AlexRunReader *run_reader, const FilterPlace *place,
+					  bool header)
+{
+#ifdef __GNUC__
+	const char *page;
+
+	if (unlikely(run_reader->reader->mapping == NULL))
+		return;
+	page = alex_mapping_page(run_reader->reader->mapping,
+							 run_reader->run->bloom_block + place->page);
+	if (page == NULL)
+		return;
+	if (header)
+		__builtin_prefetch(page);
+	__builtin_prefetch(page + place->offset);
+#endif
+}
+
+void
+alex_run_prefetch_filter(AlexRunReader *run_reader, uint64 key)
+{
+	FilterPlace place;
+
+	find_filter_block(run_reader, key, &place);
+	prefetch_filter_block(run_reader, &place, true);
+}
+
 bool
 alex_run_may_contain(AlexRunReader *run_reader, uint64 key)
 {
 	AlexReader *reader = run_reader->reader;
 	const AlexRun *run = run_reader->run;
 	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
-	uint64		hash;
-	uint32		block;
-	uint32		number;
-	Size		offset;
+	FilterPlace place;
 	bool		result;
 
 	if (run->bloom_pages == 0)
 		return true;
 
-	hash = alex_bloom_hash(key);
-	block = alex_bloom_block(hash, run->bloom_blocks);
-	number = block / ALEX_BLOOM_PAGE_BLOCKS;
-	offset = (Size) (block % ALEX_BLOOM_PAGE_BLOCKS + 1) * ALEX_BLOOM_BLOCK_BYTES;
-	if (number >= run->bloom_pages)
-		report_damage(reader->index, run->bloom_block, run->id,
-					  "the Bloom filter has more blocks than its pages hold");
-
-#ifdef __GNUC__
-	/* The page header and the filter's block are two cache lines: overlap. */
-	if (likely(reader->mapping != NULL))
-	{
-		const char *page = alex_mapping_page(reader->mapping,
-											 run->bloom_block + number);
-
-		if (page != NULL)
-			__builtin_prefetch(page + offset);
-	}
-#endif
-
-	alex_page_open(reader, run->bloom_block + number,
-				   run->bloom_stamp + number, ALEX_PAGE_BLOOM, run->id, false,
-				   &reference);
-	result = alex_bloom_test(reference.page + offset, hash);
+	find_filter_block(run_reader, key, &place);
+	/* let it come while the header is waited for */
+	prefetch_filter_block(run_reader, &place, false);
+	alex_page_open(reader, run->bloom_block + place.page,
+				   run->bloom_stamp + place.page, ALEX_PAGE_BLOOM, run->id,
+				   false, &reference);
+	result = alex_bloom_test(reference.page + place.offset, place.hash);
 	alex_page_close(&reference);
 	return result;
 }
