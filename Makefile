@@ -27,7 +27,7 @@ DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
 REGRESS = types options queries build build_parallel changes pending unique \
-	errors validate parallel planner
+	errors validate parallel planner lists
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers
 

@@ -82,6 +82,8 @@ typedef struct AlexCursor
 	/* the batch: current entry, and how many come after it */
 	int			at;
 	int			left;
+	int			prefetched;		/* entries after that many before the end have
+								 * had their heap blocks asked for */
 	int			first_slot;		/* of a run: slot of keys[0] on the leaf page */
 	bool		has_gaps;		/* entries were left out: see slots[] */
 	bool		has_killed;		/* any bit is set in killed[] */
@@ -164,6 +166,18 @@ typedef enum AlexScanPlace
 	ALEX_SCAN_RESTORED			/* on "current", cursors are not */
 } AlexScanPlace;
 
+/* Heap blocks of coming entries; see heap_prefetch.c. */
+typedef struct AlexHeapPrefetch
+{
+	int			max_distance;	/* 0: none are asked for */
+	int			distance;
+	int			pause;			/* entries to be delivered without */
+	int			next_pause;
+	int			sampled;		/* blocks looked at lately ... */
+	int			missed;			/* ... and not cached */
+	BlockNumber last_block;
+} AlexHeapPrefetch;
+
 typedef struct AlexScanMark
 {
 	bool		valid;
@@ -197,6 +211,7 @@ typedef struct AlexScan
 	int			runs_capacity;
 	AlexCursor *memtable_cursors[2];
 	AlexGroup  *group;			/* NULL until needed */
+	AlexHeapPrefetch prefetch;
 	AlexSealedGeneration *sealed;	/* in sealed_context */
 	MemoryContext sealed_context;	/* NULL until needed */
 	bool		interlock;		/* VACUUM must wait for the TIDs in hand ... */
@@ -352,6 +367,22 @@ alex_cursor_advance(AlexScan *state, AlexCursor *cursor)
 extern void alex_group_reset(AlexScan *state, int batch_size);
 extern int	alex_group_start(AlexScan *state, int number);
 extern void alex_group_apply_killed(AlexScan *state, AlexGroup *group);
+
+/* heap_prefetch.c */
+extern void alex_heap_prefetch_begin(AlexScan *state);
+extern void alex_heap_prefetch_next(AlexScan *state);
+
+/* The scan has moved to its current entry. */
+static inline void
+alex_heap_prefetch(AlexScan *state)
+{
+	if (state->prefetch.max_distance == 0)
+		return;
+	if (likely(state->prefetch.pause > 0))
+		state->prefetch.pause--;
+	else
+		alex_heap_prefetch_next(state);
+}
 
 /*
  * scan_bitmap.c: TIDs for a bitmap, up to a cursor's batch at a time.  They are

@@ -440,6 +440,7 @@ alex_cursor_fill(AlexScan *state, AlexCursor *cursor)
 		{
 			cursor->at = state->forward ? begin : end - 1;
 			cursor->left = end - begin - 1;
+			cursor->prefetched = cursor->left;
 			return true;
 		}
 		CHECK_FOR_INTERRUPTS();

@@ -611,6 +611,7 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 	{
 		if (!start_scan(state, forward, ALEX_FIRST_BATCH))
 			return false;
+		alex_heap_prefetch_begin(state);
 	}
 	else if (state->place == ALEX_SCAN_RESTORED || state->forward != forward)
 		continue_scan(state, forward);
@@ -623,6 +624,7 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 		return false;
 	}
 	state->place = ALEX_SCAN_INSIDE;
+	alex_heap_prefetch(state);
 	ItemPointerSet(&scan->xs_heaptid, ALEX_TID_BLOCK(state->current.tid),
 				   ALEX_TID_OFFSET(state->current.tid));
 	if (scan->xs_want_itup)

@@ -393,6 +393,7 @@ start_cursor(AlexScan *state, const GroupKeys *group_keys)
 		end--;
 	cursor->finished = true;
 	cursor->left = end - begin;
+	cursor->prefetched = cursor->left;
 	cursor->at = state->forward ? begin - 1 : end;
 	alex_merge_start_single(state, cursor);
 }
