@@ -162,13 +162,11 @@ alex_bitmap_feed_add(AlexBitmapFeed *feed, const uint64 *tids, int ntids)
 		hand_over(feed->bitmap, tids, ntids);
 		return;
 	}
+	if (feed->ntids + ntids > feed->capacity &&
+		feed->capacity < gather_limit())
+		enlarge(feed);
 	if (feed->ntids + ntids > feed->capacity)
-	{
-		if (feed->capacity < gather_limit())
-			enlarge(feed);
-		else
-			hand_over_sorted(feed);
-	}
+		hand_over_sorted(feed);
 	memcpy(feed->tids + feed->ntids, tids, ntids * sizeof(uint64));
 	feed->ntids += ntids;
 }
