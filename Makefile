@@ -15,6 +15,10 @@
 #                       their own; TESTS="unit regress isolation tap" selects
 #   make bench-micro    nanoseconds an operation of src/learned, without a
 #                       server; KEYS=... says over how many keys
+#                       their own; TESTS="unit regress isolation tap bench"
+#                       selects
+#   make bench          measure against btree, hash, BRIN, SQLite and RocksDB, within
+#                       the hour; QUICK=1 takes minutes; see bench/lab/run
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -51,7 +55,7 @@ EXTRA_CLEAN = build build-flags $(DEPENDENCIES)
 
 # "make demo" alone must work before any package is installed.
 goals := $(or $(MAKECMDGOALS),all)
-ifneq (,$(filter-out demo hazards unit-programs bench-micro,$(goals)))
+ifneq (,$(filter-out demo hazards unit-programs bench-micro bench,$(goals)))
 headers := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
 ifeq (,$(wildcard $(headers)/postgres.h))
 $(error $(PG_CONFIG) leads to no server headers: install them (Debian: apt install postgresql-server-dev-15) or set PG_CONFIG)
@@ -123,6 +127,9 @@ torture:
 
 hazards:
 	+@PG_CONFIG='$(PG_CONFIG)' test/prove-hazards $(HAZARDS)
+bench:
+	+@PG_CONFIG='$(PG_CONFIG)' QUICK='$(QUICK)' SMOKE='$(SMOKE)' ROWS='$(ROWS)' \
+		ONLY='$(ONLY)' KEYS='$(KEYS)' bench/lab/run
 
 demo:
 	+@PG_CONFIG='$(PG_CONFIG)' demo/demo
@@ -130,3 +137,4 @@ demo:
 .PHONY: test hazards demo unit-programs FORCE
 .PHONY: test torture demo unit-programs FORCE
 .PHONY: test demo unit-programs bench-micro FORCE
+.PHONY: test bench demo unit-programs FORCE

@@ -1,0 +1,124 @@
+#
+# Lab::Roadmap
+#	  What the project set out to reach, beside what was measured.
+#
+# Copyright (c) 2026, alexam contributors
+
+package Lab::Roadmap;
+
+use strict;
+use warnings;
+
+use List::Util qw(max);
+use Lab::Results;
+use Lab::Settings;
+
+sub find
+{
+	my ($lab, $keys, $rows, $workload, $state) = @_;
+
+	return $lab->{results}->figure(
+		Lab::Results::name_of({ keys => $keys, rows => $rows, state => $state // 'fresh' },
+			$workload));
+}
+
+sub median
+{
+	my ($lab, $keys, $rows, $workload, $subject) = @_;
+
+	return Lab::Results::median_of(find($lab, $keys, $rows, $workload), $subject // 'alex');
+}
+
+sub peer_ratio
+{
+	my ($lab, $keys, $rows, $workload, $peer) = @_;
+	my $figure = find($lab, $keys, $rows, $workload);
+
+	return $figure ? Lab::Results::ratio($figure, $peer) : undef;
+}
+
+# A target: its name, what was measured, how it is shown, and how much is
+# wanted; less is better if "most" is given, more if "least" is.
+sub row
+{
+	my ($target, $measured, $unit, %wanted) = @_;
+	my $met;
+
+	return if !defined $measured;
+	$met = $measured >= $wanted{least} if defined $wanted{least};
+	$met = $measured <= $wanted{most}  if defined $wanted{most};
+	return {
+		target   => $target,
+		measured => Lab::Results::show($measured) . $unit,
+		wanted   => (defined $wanted{least} ? ">= $wanted{least}" : "<= $wanted{most}") . $unit,
+		verdict  => $met ? 'met' : 'not met' };
+}
+
+sub rows
+{
+	my ($lab) = @_;
+	my @rows;
+
+	foreach my $rows (sort { $a <=> $b } @{ $lab->{settings}{sizes} })
+	{
+		my $size  = Lab::Settings::show_number($rows);
+		my $batch = median($lab, 'uniform', $rows, 'batches_index');
+		my $one   = median($lab, 'uniform', $rows, 'singles_index');
+
+		push(@rows,
+			row("SQLite, index of sequential insertions, $size",
+				peer_ratio($lab, 'sequential', $rows, 'insert_index', 'sqlite'), 'x', least => 10),
+			row("SQLite, index of random insertions, $size",
+				peer_ratio($lab, 'uniform', $rows, 'insert_index', 'sqlite'), 'x', least => 2),
+			row("SQLite, whole rows, sequential, $size",
+				peer_ratio($lab, 'sequential', $rows, 'insert', 'sqlite'), 'x', least => 10),
+			row("SQLite, whole rows, random, $size",
+				peer_ratio($lab, 'uniform', $rows, 'insert', 'sqlite'), 'x', least => 2),
+			row("point query, random keys, row fetched, $size",
+				median($lab, 'uniform', $rows, 'point_hit'), ' us', most => 1),
+			row("point query, random keys, index only, $size",
+				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 1),
+			row("range of 1,000 rows, $size",
+				median($lab, 'uniform', $rows, 'range_1000'), ' us', most => 1000),
+			row("1,000 rows a transaction against one, index alone, $size",
+				defined $batch && defined $one && $batch > 0 ? $one / $batch : undef, 'x', least => 10),
+			row("crash recovery, rows in the log, $size",
+				median($lab, 'uniform', $rows, 'recovery'), ' ms', most => 1000),
+			row("memory against btree, random keys, $size",
+				percentage(peer_ratio($lab, 'uniform', $rows, 'memory', 'btree')), ' %', most => 30),
+			row("memory against btree, sequential keys, $size",
+				percentage(peer_ratio($lab, 'sequential', $rows, 'memory', 'btree')), ' %', most => 30));
+		next if $rows < 100_000_000;
+		push(@rows,
+			row("CREATE INDEX on random keys, $size",
+				seconds(median($lab, 'uniform', $rows, 'build')), ' s', most => 30),
+			row("point query after that, index only, $size",
+				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 2));
+	}
+	return @rows;
+}
+
+sub percentage
+{
+	my ($ratio) = @_;
+
+	return defined $ratio && $ratio > 0 ? 100 / $ratio : undef;
+}
+
+sub seconds
+{
+	my ($milliseconds) = @_;
+
+	return defined $milliseconds ? $milliseconds / 1000 : undef;
+}
+
+sub table
+{
+	my (@rows) = @_;
+	my $text = "| target | measured | wanted | |\n|---|---:|---:|---|\n";
+
+	$text .= "| $_->{target} | $_->{measured} | $_->{wanted} | $_->{verdict} |\n" foreach (@rows);
+	return $text;
+}
+
+1;
