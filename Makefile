@@ -33,7 +33,8 @@ PGFILEDESC = "alexam - learned index access method"
 REGRESS = types options queries build build_parallel changes pending unique \
 	errors validate parallel planner lists
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
-	rollback-seal concurrent-writers queue serializable unique-writers
+	rollback-seal concurrent-writers queue serializable unique-writers \
+	write-skew read-only-anomaly phantoms unique-skew
 
 OBJS := $(sort $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c)))
 DEPENDENCIES := $(OBJS:.o=.d)
