@@ -19,10 +19,11 @@ use File::Path qw(make_path);
 use Getopt::Long;
 
 our @EXPORT = qw(%options);
-our %options = (seed => 1, seconds => 50);
+our %options;
 
 BEGIN
 {
+	%options = (seed => 1, seconds => 50);
 	GetOptions(\%options, 'seed=i', 'seconds=i', 'bindir=s', 'directory=s', 'socket=s', 'port=i')
 	  && $options{bindir} && $options{directory}
 	  or die "usage: $0 --bindir=DIR --directory=DIR [--seed=N] [--seconds=N]\n";
