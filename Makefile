@@ -19,6 +19,10 @@
 #                       selects
 #   make bench          measure against btree, hash, BRIN, SQLite and RocksDB, within
 #                       the hour; QUICK=1 takes minutes; see bench/lab/run
+#                       their own; TESTS="unit sanitize fuzz regress isolation
+#                       tap" selects
+#   make fuzz-corpus    write the corpus of test/fuzz anew
+#   make lint           what clang-tidy and cppcheck find
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -114,6 +118,55 @@ $(unit_programs) $(UNIT_DIR)/micro: %: %.o $(learned_objects)
 
 -include $(wildcard $(UNIT_DIR)/*.d)
 
+# The fuzz targets: the decoders of pages and records, with stand-ins for the
+# server, linked with libFuzzer, or where clang has none with a plain driver.
+FUZZ_DIR = build/fuzz
+FUZZ_TARGETS = leaf model manifest log run redo
+FUZZ_CLANG := $(firstword $(foreach clang,clang clang-14, \
+	$(if $(findstring fuzz-programs,$(goals)),$(shell \
+		echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return 0; }' | \
+		$(clang) -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null && \
+		echo $(clang)))))
+FUZZ_CC = $(or $(FUZZ_CLANG),$(CC))
+FUZZ_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_CFLAGS = -std=gnu11 -O1 -g $(WARNINGS) -D_GNU_SOURCE \
+	-DUSE_ASSERT_CHECKING $(FUZZ_SANITIZE) -MMD -MP -Iinclude -I$(headers) \
+	$(if $(FUZZ_CLANG),-fsanitize=fuzzer-no-link -Wno-ignored-attributes)
+fuzz_programs := $(FUZZ_TARGETS:%=$(FUZZ_DIR)/fuzz_%)
+fuzz_server := $(addprefix $(FUZZ_DIR)/,src/store/meta.o src/store/log.o \
+	src/store/log_pack.o src/store/reader.o src/store/space.o \
+	test/fuzz/server.o test/fuzz/never_called.o)
+fuzz_learned := $(patsubst %.c,$(FUZZ_DIR)/%.o,$(wildcard src/learned/*.c))
+
+fuzz-programs: $(fuzz_programs)
+
+$(FUZZ_DIR)/flags: FORCE
+	@mkdir -p $(FUZZ_DIR)
+	@echo '$(FUZZ_CC) $(FUZZ_CFLAGS)' | cmp -s - $@ || echo '$(FUZZ_CC) $(FUZZ_CFLAGS)' >$@
+
+$(FUZZ_DIR)/%.o: %.c $(FUZZ_DIR)/flags
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
+
+$(FUZZ_DIR)/fuzz_redo: $(patsubst %.c,$(FUZZ_DIR)/%.o,src/wal/rmgr.c \
+	src/wal/desc.c src/wal/page_changes.c)
+$(filter-out %_leaf %_model,$(fuzz_programs)): $(fuzz_server)
+$(fuzz_programs): $(FUZZ_DIR)/fuzz_%: $(FUZZ_DIR)/test/fuzz/fuzz_%.o \
+	$(fuzz_learned) $(if $(FUZZ_CLANG),,$(FUZZ_DIR)/test/fuzz/driver.o)
+	$(FUZZ_CC) $(FUZZ_SANITIZE) $(if $(FUZZ_CLANG),-fsanitize=fuzzer) -o $@ $^ -lm
+
+fuzz-corpus: $(FUZZ_DIR)/flags
+	$(CC) -std=gnu11 -O1 $(WARNINGS) -D_GNU_SOURCE -Iinclude -I$(headers) \
+		-o $(FUZZ_DIR)/seeds test/fuzz/seeds.c $(wildcard src/learned/*.c) -lm
+	mkdir -p $(FUZZ_TARGETS:%=test/fuzz/corpus/%)
+	$(FUZZ_DIR)/seeds test/fuzz/corpus
+
+-include $(wildcard $(FUZZ_DIR)/*/*/*.d)
+
+# What is found and explained is in test/TORTURE.md.
+lint:
+	test/lint '$(headers)'
+
 # "+" passes the flags of this make on to those that the scripts start.
 test:
 	+@PG_CONFIG='$(PG_CONFIG)' COPT='$(COPT)' TESTS='$(TESTS)' \
@@ -139,3 +192,4 @@ demo:
 .PHONY: test torture demo unit-programs FORCE
 .PHONY: test demo unit-programs bench-micro FORCE
 .PHONY: test bench demo unit-programs FORCE
+.PHONY: test demo unit-programs fuzz-programs fuzz-corpus lint FORCE

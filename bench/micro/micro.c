@@ -199,6 +199,7 @@ train_run(Run *run)
 		alex_model_page(pages + (size_t) i * ALEX_PAGE_SIZE, i + 1, i, lines,
 						info.nlines);
 	memset(&run->model, 0, sizeof(run->model));
+	run->model.nlines = info.nlines;
 	run->model.first_page = pages;
 	free(lines);
 }

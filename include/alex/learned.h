@@ -223,10 +223,13 @@ extern void alex_model_page(void *page, uint64_t stamp, uint32_t number,
 /*
  * Where the lines of a tree are: contiguous mapped pages (first_page), or,
  * when that is NULL, pages handed out one at a time by get_page.  A page
- * that get_page returned stays valid until its next call but one.
+ * that get_page returned stays valid until its next call but one.  nlines is
+ * what the caller knows to be there: no other line is read, whatever the tree
+ * says.
  */
 typedef struct AlexModelSource
 {
+	uint32_t	nlines;
 	const char *first_page;
 	const void *(*get_page) (void *context, uint32_t number);
 	void	   *context;
@@ -261,8 +264,8 @@ extern void alex_model_place(const AlexModelSource *source, uint32_t number,
  * Checks a tree of unknown origin: every offset and count within nlines,
  * fences in order and as many as nfences, and that every fence is found from
  * its own key.  Returns NULL or what is wrong.  A lookup in a tree that
- * fails this check may return a wrong fence, but never reads a page number
- * that get_page was not asked for, nor loops for ever.
+ * fails this check may return a wrong fence, but never reads a line beyond
+ * those of the source, nor loops for ever.
  */
 extern const char *alex_model_check(const AlexModelSource *source,
 									uint32_t nlines, uint32_t nfences);

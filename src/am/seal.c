@@ -93,6 +93,8 @@ freeze(Relation index)
 		/* appends that hold the tail now still belong to this generation */
 		tail = ReadBuffer(index, manifest->active.tail);
 		LockBuffer(tail, BUFFER_LOCK_EXCLUSIVE);
+		if (!alex_log_page_is(BufferGetPage(tail), manifest->active.tail_stamp))
+			alex_log_report_damage(index, manifest->active.tail);
 
 		manifest->frozen = manifest->active;
 		memset(&manifest->active, 0, sizeof(AlexLogChain));

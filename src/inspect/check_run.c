@@ -120,6 +120,7 @@ check_model(RunCheck *run_check)
 	run_check->model = copy_pages(run_check->check, run->model_block,
 								  run->model_pages, run->model_stamp,
 								  ALEX_PAGE_MODEL);
+	source.nlines = run->model_lines;
 	source.first_page = run_check->model;
 	fault = alex_model_check(&source, run->model_lines, run->leaf_pages);
 	if (fault != NULL)
@@ -137,6 +138,7 @@ run_fence(const RunCheck *run_check, uint32 number)
 	{
 		AlexModelSource source = {0};
 
+		source.nlines = run->model_lines;
 		source.first_page = run_check->model;
 		alex_model_fence(&source, number, &fence);
 	}

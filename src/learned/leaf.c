@@ -4,8 +4,10 @@
  *	  Reading of packed leaf pages: search, single entries, bulk unpacking,
  *	  dead bits and the check of pages of unknown origin.
  *
- * See leaf_format.h for the layout.  All functions but alex_leaf_check()
- * trust the page: the caller has compared its hash or has had it checked.
+ * See leaf_format.h for the layout.  The caller has compared the page's hash
+ * or has had it checked.  On a page that is damaged nevertheless the functions
+ * give wrong answers, but they do not leave the page, see leaf_column.h, and
+ * come to an end.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -28,6 +30,7 @@ typedef struct Block
 	int			nentries;
 	const uint8_t *tid_header;
 	const uint8_t *tid_data;
+	const uint8_t *end;			/* where the page's dead bitmap begins */
 } Block;
 
 /* The TIDs of a block, ready to be read. */
@@ -43,6 +46,8 @@ typedef struct Tids
 	AlexColumn		blocks;			/* SPLIT, SEQUENCES */
 	AlexColumn		offsets;		/* SPLIT, SEQUENCES */
 } Tids;
+
+const uint8_t alex_no_bits[16] = {0};
 
 static inline const AlexLeafHeader *
 leaf_header(const void *page)
@@ -64,7 +69,8 @@ column_unpack(const AlexColumn *column, uint32_t first, int count,
 		{
 			uint32_t	at = alex_load16(column->exceptions + 2 * exception);
 
-			if (at >= first + (uint32_t) count)
+			/* on a damaged page they may also be out of order */
+			if (at - first >= (uint32_t) count)
 				break;
 			out[at - first] = alex_column_exception(column, exception);
 		}
@@ -76,10 +82,13 @@ open_block(const void *page, int number, Block *block)
 {
 	const AlexLeafHeader *header = leaf_header(page);
 	const uint8_t *from = (const uint8_t *) (header + 1);
+	const uint8_t *end = (const uint8_t *) page +
+		alex_leaf_dead_start(header->nentries);
 	uint64_t	fence = header->first_key;
 	unsigned	header_bytes;
 
 	block->nentries = header->nentries;
+	block->end = end;
 	if (header->layout == ALEX_LAYOUT_MINI_BLOCKS)
 	{
 		int			nblocks = alex_leaf_blocks(header->nentries);
@@ -88,14 +97,16 @@ open_block(const void *page, int number, Block *block)
 
 		fence = fences[number];
 		from = (const uint8_t *) page + offsets[number];
+		if (from > end)
+			from = end;
 		block->nentries -= number * ALEX_LEAF_BLOCK;
 		if (block->nentries > ALEX_LEAF_BLOCK)
 			block->nentries = ALEX_LEAF_BLOCK;
 	}
-	block->tid_header = alex_column_open(from, fence, &block->keys,
+	block->tid_header = alex_column_open(from, end, fence, &block->keys,
 										 &header_bytes);
-	block->tid_data = alex_column_place(from + header_bytes, block->nentries,
-								   &block->keys);
+	block->tid_data = alex_column_place(from + header_bytes, end,
+										block->nentries, &block->keys);
 }
 
 /* Opens the block that has an entry; *index becomes relative to the block. */
@@ -117,37 +128,52 @@ open_tids(const Block *block, Tids *tids)
 {
 	const uint8_t *header = block->tid_header;
 	const uint8_t *data = block->tid_data;
+	const uint8_t *end = block->end;
 	unsigned	encoding;
 
-	header = alex_column_open(header, 0, &tids->numbers, &encoding);
+	header = alex_column_open(header, end, 0, &tids->numbers, &encoding);
 	tids->encoding = (int) encoding;
 	switch (encoding)
 	{
 		case ALEX_TIDS_REGULAR:
 			tids->rows = alex_load16(header);
+			tids->rows += tids->rows == 0;
 			tids->skipped = alex_load16(header + 2);
 			tids->first = ALEX_TID(alex_load32(header + 6),
 								   alex_load16(header + 4));
 			break;
 		case ALEX_TIDS_SEQUENCES:
 			tids->nsequences = alex_load16(header);
-			header = alex_column_open(header + 2, 0, &tids->blocks, NULL);
-			alex_column_open(header, 0, &tids->offsets, NULL);
-			data = alex_column_place(data, tids->nsequences, &tids->numbers);
-			data = alex_column_place(data, tids->nsequences, &tids->blocks);
-			alex_column_place(data, tids->nsequences, &tids->offsets);
+			tids->nsequences += tids->nsequences == 0;
+			header = alex_column_open(header + 2, end, 0, &tids->blocks, NULL);
+			alex_column_open(header, end, 0, &tids->offsets, NULL);
+			data = alex_column_place(data, end, tids->nsequences,
+									 &tids->numbers);
+			data = alex_column_place(data, end, tids->nsequences,
+									 &tids->blocks);
+			alex_column_place(data, end, tids->nsequences, &tids->offsets);
 			break;
 		case ALEX_TIDS_ONE_NUMBER:
 			tids->divisor = (uint64_t) alex_load16(header) + 1;
-			alex_column_place(data, block->nentries, &tids->numbers);
+			alex_column_place(data, end, block->nentries, &tids->numbers);
 			break;
 		default:
 			tids->blocks = tids->numbers;
-			alex_column_open(header, 0, &tids->offsets, NULL);
-			data = alex_column_place(data, block->nentries, &tids->blocks);
-			alex_column_place(data, block->nentries, &tids->offsets);
+			alex_column_open(header, end, 0, &tids->offsets, NULL);
+			data = alex_column_place(data, end, block->nentries,
+									 &tids->blocks);
+			alex_column_place(data, end, block->nentries, &tids->offsets);
 			break;
 	}
+}
+
+/* A position from a model's floating-point one; NaN and nonsense are fine. */
+static inline int
+clamp_position(double position, int count)
+{
+	if (position < (double) count)
+		return position > 0 ? (int) position : 0;
+	return position >= (double) count ? count - 1 : 0;
 }
 
 /*
@@ -166,13 +192,9 @@ find_sequence(const Tids *tids, int nentries, uint32_t index)
 
 	if (low >= count)
 		low = count - 1;
-	low += (int) (((double) index -
-				   (double) alex_column_number(positions, (uint32_t) low)) *
-				  rate);
-	if (low < 0)
-		low = 0;
-	if (low >= count)
-		low = count - 1;
+	low = clamp_position(low + ((double) index -
+								(double) alex_column_number(positions, (uint32_t) low)) *
+						 rate, count);
 
 	/* Narrow to number(low) <= index < number(high). */
 	if (alex_column_number(positions, (uint32_t) low) <= index)
@@ -395,15 +417,6 @@ alex_leaf_unpack(const void *page, int first, int count,
 	}
 }
 
-/* A position from a model's floating-point one; NaN and nonsense are fine. */
-static inline int
-clamp_position(double position, int count)
-{
-	if (position < (double) count)
-		return position > 0 ? (int) position : 0;
-	return position >= (double) count ? count - 1 : 0;
-}
-
 /* How far a key is from another one, in entries. */
 static inline double
 model_distance(uint64_t key, uint64_t from, double rate)
@@ -616,7 +629,7 @@ search_page(const void *page, uint64_t key, uint64_t tid,
 	Block		block;
 	double		rate = header->rate;
 
-	if (key < header->first_key)
+	if (key < header->first_key || header->nentries == 0)
 		return 0;
 	if (header->layout == ALEX_LAYOUT_MINI_BLOCKS)
 		return search_mini_blocks(page, key, tid);
@@ -706,7 +719,10 @@ uint64_t
 alex_leaf_hash(const void *page)
 {
 	const AlexLeafHeader *header = leaf_header(page);
+	int			end = alex_leaf_dead_start(header->nentries);
 
-	return alex_page_hash(page, header->page.stamp,
-						  alex_leaf_dead_start(header->nentries));
+	/* no page has so many entries */
+	if (end < ALEX_PAGE_HASHED_FROM)
+		end = ALEX_PAGE_HASHED_FROM;
+	return alex_page_hash(page, header->page.stamp, end);
 }

@@ -17,6 +17,21 @@
 /* A residual of at most that many bits is in eight bytes, wherever it begins. */
 #define ALEX_NARROW_WIDTH		57
 
+/*
+ * Whoever reads a page trusts that it has the right contents, which its hash
+ * has shown, but not so far as to leave the page: it may have been read from a
+ * damaged disk anew since then, or hashes may not be looked at.  So a header
+ * or the data of a column that would reach beyond "end", where the dead bitmap
+ * begins, are taken for a column without bits.  Loads of eight bytes, or
+ * nine, may reach beyond it, but not beyond the page.
+ */
+
+/* The most that a header takes, whatever its descriptor says. */
+#define ALEX_COLUMN_HEADER_MAX	(ALEX_DESCRIPTOR_BYTES + 15 + 15 + 2)
+
+/* What a column without bits is read from. */
+extern const uint8_t alex_no_bits[16];
+
 /* A column, ready to be read. */
 typedef struct AlexColumn
 {
@@ -32,18 +47,39 @@ typedef struct AlexColumn
 	int			nexceptions;
 } AlexColumn;
 
+/* Is there a header before "end", of a length that the descriptor says? */
+static inline bool
+alex_column_header_fits(const uint8_t *header, const uint8_t *end)
+{
+	return end - header >= ALEX_DESCRIPTOR_BYTES &&
+		end - header >= alex_column_header_bytes(alex_load32(header));
+}
+
 /*
  * Reads a column's header.  Returns what follows it, and its descriptor's
  * last field in *extra if the caller wants that.
  */
 static inline const uint8_t *
-alex_column_open(const uint8_t *header, uint64_t origin, AlexColumn *column,
-				 unsigned *extra)
+alex_column_open(const uint8_t *header, const uint8_t *end, uint64_t origin,
+				 AlexColumn *column, unsigned *extra)
 {
-	uint32_t	descriptor = alex_load32(header);
-	unsigned	base_bytes = ALEX_DESCRIPTOR_BASE_BYTES(descriptor);
-	unsigned	slope_bytes = ALEX_DESCRIPTOR_SLOPE_BYTES(descriptor);
+	uint32_t	descriptor;
+	unsigned	base_bytes;
+	unsigned	slope_bytes;
 
+	if (__builtin_expect(end - header < ALEX_COLUMN_HEADER_MAX, 0) &&
+		!alex_column_header_fits(header, end))
+	{
+		memset(column, 0, sizeof(*column));
+		column->origin = column->base = origin;
+		if (extra)
+			*extra = 0;
+		return header;
+	}
+
+	descriptor = alex_load32(header);
+	base_bytes = ALEX_DESCRIPTOR_BASE_BYTES(descriptor);
+	slope_bytes = ALEX_DESCRIPTOR_SLOPE_BYTES(descriptor);
 	header += ALEX_DESCRIPTOR_BYTES;
 	column->width = ALEX_DESCRIPTOR_WIDTH(descriptor);
 	column->mask = alex_bit_mask(column->width);
@@ -67,12 +103,24 @@ alex_column_open(const uint8_t *header, uint64_t origin, AlexColumn *column,
 
 /* Tells a column of "count" numbers where its data is; returns their end. */
 static inline const uint8_t *
-alex_column_place(const uint8_t *data, int count, AlexColumn *column)
+alex_column_place(const uint8_t *data, const uint8_t *end, int count,
+				  AlexColumn *column)
 {
+	int			exceptions = column->nexceptions *
+		(2 + (int) column->exception_bytes);
+	int			bytes = exceptions + alex_packed_bytes(count, column->width);
+
+	if (__builtin_expect(bytes > end - data, 0))
+	{
+		column->nexceptions = 0;
+		column->width = 0;
+		column->mask = 0;
+		column->bits = alex_no_bits;
+		return data;
+	}
 	column->exceptions = data;
-	data += column->nexceptions * (2 + column->exception_bytes);
-	column->bits = data;
-	return data + alex_packed_bytes(count, column->width);
+	column->bits = data + exceptions;
+	return data + bytes;
 }
 
 static inline uint64_t

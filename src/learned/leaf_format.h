@@ -179,11 +179,14 @@ alex_load16(const uint8_t *from)
 	return (uint16_t) (from[0] | from[1] << 8);
 }
 
-/* A mask of the lowest "width" bits, 0 to 64. */
+/*
+ * A mask of the lowest "width" bits, 0 to 64.  Damaged descriptors ask for
+ * more, and may get anything.
+ */
 static inline uint64_t
 alex_bit_mask(unsigned width)
 {
-	return width == 0 ? 0 : UINT64_MAX >> (64 - width);
+	return width == 0 ? 0 : UINT64_MAX >> ((64 - width) & 63);
 }
 
 /* A number of 0 to 8 bytes; reads 8. */
@@ -198,7 +201,7 @@ static inline uint64_t
 alex_load_signed(const uint8_t *from, unsigned bytes)
 {
 	uint64_t	value = alex_load_bytes(from, bytes);
-	uint64_t	sign = bytes == 0 ? 0 : UINT64_C(1) << (bytes * 8 - 1);
+	uint64_t	sign = bytes == 0 ? 0 : UINT64_C(1) << ((bytes * 8 - 1) & 63);
 
 	return (value ^ sign) - sign;
 }

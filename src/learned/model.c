@@ -63,13 +63,17 @@ model_any_line(const AlexModelSource *source, uint32_t line)
 	return model_line(source, line, source->first_page != NULL);
 }
 
-/* Are there fences, and do their arrays lie within the tree? */
+/*
+ * Are there fences, and do their arrays lie within the tree?  It is asked at
+ * each lookup, since the tree's pages may have been read anew from a damaged
+ * disk after they were verified.
+ */
 static inline bool
-model_has_fences(const AlexModelNode *root)
+model_has_fences(const AlexModelSource *source, const AlexModelNode *root)
 {
 	return root->nfences > 0 &&
 		(uint64_t) root->first_key_line +
-		alex_model_fence_lines(root->nfences) <= root->nlines;
+		alex_model_fence_lines(root->nfences) <= source->nlines;
 }
 
 static ALEX_MODEL_INLINE const uint64_t *
@@ -251,7 +255,7 @@ model_find(const AlexModelSource *source, uint64_t key, uint64_t tid,
 	ModelReader reader;
 	uint32_t	fence;
 
-	if (!model_has_fences(node))
+	if (!model_has_fences(source, node))
 		return 0;
 	reader.source = source;
 	reader.nfences = node->nfences;
@@ -287,6 +291,9 @@ model_find(const AlexModelSource *source, uint64_t key, uint64_t tid,
 		fence_tid(&reader, fence, mapped) <= tid)
 		fence = search_tids(&reader, fence, key, tid, mapped);
 
+	/* if the padding is damaged, it may count as well */
+	if (fence > reader.nfences)
+		fence = reader.nfences;
 	return fence > 0 ? fence - 1 : 0;
 }
 
@@ -350,7 +357,7 @@ alex_model_find_group(const AlexModelSource *source, const uint64_t *keys,
 	ModelReader reader;
 
 	memset(numbers, 0, (size_t) nkeys * sizeof(*numbers));
-	if (!model_has_fences(root))
+	if (!model_has_fences(source, root))
 		return;
 	reader.source = source;
 	reader.nfences = root->nfences;
@@ -389,7 +396,7 @@ alex_model_nfences(const AlexModelSource *source)
 {
 	const AlexModelNode *root = &model_any_line(source, 0)->node;
 
-	return model_has_fences(root) ? root->nfences : 0;
+	return model_has_fences(source, root) ? root->nfences : 0;
 }
 
 /*
@@ -404,7 +411,7 @@ read_place(const AlexModelSource *source, uint32_t number, AlexFence *fence,
 	const AlexModelPlace *place;
 	uint32_t	first_place_line;
 
-	if (!model_has_fences(root) || number >= root->nfences)
+	if (!model_has_fences(source, root) || number >= root->nfences)
 	{
 		memset(fence, 0, sizeof(*fence));
 		return false;
@@ -443,7 +450,7 @@ alex_model_fraction(const AlexModelSource *source, uint32_t number,
 	uint64_t	first;
 	uint64_t	next;
 
-	if (!model_has_fences(root) || number + 1 >= root->nfences)
+	if (!model_has_fences(source, root) || number + 1 >= root->nfences)
 		return 0;
 	reader.source = source;
 	reader.nfences = root->nfences;
@@ -662,6 +669,8 @@ alex_model_check(const AlexModelSource *source, uint32_t nlines,
 
 	if (nlines == 0 || nfences == 0)
 		return "model tree is empty";
+	if (nlines != source->nlines)
+		return "model tree has another number of lines";
 	root = model_any_line(source, 0)->node;
 	if (root.nlines != nlines)
 		return "model root has a wrong number of lines";

@@ -265,6 +265,18 @@ alex_log_lock_tail(Relation index, AlexLogPosition hint, Buffer recent,
 	}
 }
 
+/*
+ * Is this the page of that number of a chain?  The numbers ascend, so that a
+ * walk along a chain that is damaged comes to an end.
+ */
+static inline bool
+is_page_of_chain(const AlexLogPage *log, uint64 stamp,
+				 const AlexLogChain *chain, uint32 number)
+{
+	return alex_log_page_is((Page) log, stamp) &&
+		log->generation == chain->generation && log->number == number;
+}
+
 bool
 alex_log_read(Relation index, const AlexLogChain *chain,
 			  AlexLogPosition *position, AlexLogTake take, void *context)
@@ -272,6 +284,7 @@ alex_log_read(Relation index, const AlexLogChain *chain,
 	BlockNumber block = position->stamp == 0 ? chain->head : position->block;
 	uint64		stamp = position->stamp == 0 ? chain->head_stamp : position->stamp;
 	uint32		start = position->stamp == 0 ? 0 : position->count;
+	uint32		number = position->stamp == 0 ? 1 : position->number;
 
 	while (BlockNumberIsValid(block))
 	{
@@ -284,8 +297,7 @@ alex_log_read(Relation index, const AlexLogChain *chain,
 		log = (AlexLogPage *) BufferGetPage(buffer);
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
 
-		if (!alex_log_page_is((Page) log, stamp) ||
-			log->generation != chain->generation ||
+		if (!is_page_of_chain(log, stamp, chain, number) ||
 			log->count < start)
 		{
 			UnlockReleaseBuffer(buffer);
@@ -302,6 +314,7 @@ alex_log_read(Relation index, const AlexLogChain *chain,
 
 		block = log->next;
 		stamp = log->next_stamp;
+		number++;
 		start = 0;
 		UnlockReleaseBuffer(buffer);
 	}
@@ -316,7 +329,7 @@ find_break(Relation index, const AlexLogChain *chain)
 	BlockNumber block = chain->generation == 0 ? InvalidBlockNumber : chain->head;
 	uint64		stamp = chain->head_stamp;
 
-	while (BlockNumberIsValid(block))
+	for (uint32 number = 1; BlockNumberIsValid(block); number++)
 	{
 		Buffer		buffer;
 		AlexLogPage *log;
@@ -327,8 +340,7 @@ find_break(Relation index, const AlexLogChain *chain)
 		buffer = ReadBuffer(index, block);
 		log = (AlexLogPage *) BufferGetPage(buffer);
 		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		if (!alex_log_page_is((Page) log, stamp) ||
-			log->generation != chain->generation)
+		if (!is_page_of_chain(log, stamp, chain, number))
 		{
 			UnlockReleaseBuffer(buffer);
 			break;

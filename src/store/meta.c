@@ -77,6 +77,17 @@ alex_meta_init(Page page)
 	set_meta_lower(page, 0);
 }
 
+/* Can a chain be like that?  Its pages are looked at by those who read it. */
+static inline bool
+is_chain(const AlexLogChain *chain)
+{
+	if (chain->npages == 0)
+		return !BlockNumberIsValid(chain->head) &&
+			!BlockNumberIsValid(chain->tail);
+	return BlockNumberIsValid(chain->head) && chain->head != ALEX_META_BLOCK &&
+		BlockNumberIsValid(chain->tail) && chain->tail != ALEX_META_BLOCK;
+}
+
 void
 alex_meta_check(Relation index, Page page)
 {
@@ -102,6 +113,7 @@ alex_meta_check(Relation index, Page page)
 	if (meta->header.stamp != meta->incarnation ||
 		runs_in_meta(meta) > ALEX_META_RUNS ||
 		runs_in_meta(meta) > meta->nruns ||
+		!is_chain(&meta->active) || !is_chain(&meta->frozen) ||
 		meta->noverflow > ALEX_MAX_OVERFLOW ||
 		meta->nruns > ALEX_META_RUNS + meta->noverflow * ALEX_MANIFEST_RUNS)
 		ereport(ERROR,
@@ -109,6 +121,34 @@ alex_meta_check(Relation index, Page page)
 				 errmsg("metapage of index \"%s\" is damaged",
 						RelationGetRelationName(index)),
 				 errhint("Please REINDEX it.")));
+}
+
+static void pg_attribute_noreturn()
+report_overflow(Relation index, BlockNumber block)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("manifest page at block %u of index \"%s\" is damaged",
+					block, RelationGetRelationName(index)),
+			 errhint("Please REINDEX it.")));
+}
+
+/*
+ * Raises an error unless the chain of overflow pages, of which so many have
+ * been locked, can go on with a block: to lock a page twice is to wait for
+ * oneself, and to the buffer manager an invalid block means a new page.
+ */
+static void
+check_overflow_block(Relation index, BlockNumber block,
+					 const BlockNumber *locked, uint32 nlocked)
+{
+	if (block == ALEX_META_BLOCK || !BlockNumberIsValid(block))
+		report_overflow(index, block);
+	for (uint32 i = 0; i < nlocked; i++)
+	{
+		if (locked[i] == block)
+			report_overflow(index, block);
+	}
 }
 
 /* Raises an error unless this is the overflow page that was looked for. */
@@ -121,11 +161,7 @@ check_overflow(Relation index, BlockNumber block, Page page, uint64 stamp,
 	if (PageIsNew(page) || overflow->header.kind != ALEX_PAGE_MANIFEST ||
 		overflow->header.stamp != stamp ||
 		overflow->nruns > ALEX_MANIFEST_RUNS || (int) overflow->nruns > room)
-		ereport(ERROR,
-				(errcode(ERRCODE_INDEX_CORRUPTED),
-				 errmsg("manifest page at block %u of index \"%s\" is damaged",
-						block, RelationGetRelationName(index)),
-				 errhint("Please REINDEX it.")));
+		report_overflow(index, block);
 }
 
 /* Do npages pages from a block on lie within the file, behind the metapage? */
@@ -136,14 +172,33 @@ is_range(BlockNumber block, uint32 npages, BlockNumber nblocks)
 		npages <= nblocks - block;
 }
 
+static inline bool
+is_chain_within(const AlexLogChain *chain, BlockNumber nblocks)
+{
+	return chain->npages == 0 ||
+		(chain->npages < nblocks &&
+		 chain->head < nblocks && chain->tail < nblocks);
+}
+
 /*
- * Raises an error unless each run is where and what a run can be.  A manifest
- * has no hash, and its numbers say which pages are freed.
+ * Raises an error unless each run is where and what a run can be, and so are
+ * the chains.  A manifest has no hash, and its numbers say which pages are
+ * freed.
  */
 static void
-check_runs(Relation index, const AlexManifest *manifest)
+check_contents(Relation index, const AlexManifest *manifest)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(index);
+
+	if (!is_chain_within(&manifest->active, nblocks) ||
+		!is_chain_within(&manifest->frozen, nblocks))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("manifest of index \"%s\" is damaged",
+						RelationGetRelationName(index)),
+				 errdetail("What it says about the log is impossible in a file of %u blocks.",
+						   nblocks),
+				 errhint("Please REINDEX it.")));
 
 	for (int i = 0; i < manifest->nruns; i++)
 	{
@@ -176,6 +231,7 @@ copy_manifest(Relation index, AlexMetaPage *meta, int extra, int mode,
 			  Buffer *buffers)
 {
 	AlexManifest *manifest;
+	BlockNumber blocks[ALEX_MAX_OVERFLOW];
 	BlockNumber block = meta->overflow;
 	uint64		stamp = meta->overflow_stamp;
 	int			nruns = runs_in_meta(meta);
@@ -194,9 +250,13 @@ copy_manifest(Relation index, AlexMetaPage *meta, int extra, int mode,
 
 	for (uint32 i = 0; i < meta->noverflow; i++)
 	{
-		Buffer		buffer = ReadBuffer(index, block);
-		AlexManifestPage *page = (AlexManifestPage *) BufferGetPage(buffer);
+		Buffer		buffer;
+		AlexManifestPage *page;
 
+		check_overflow_block(index, block, blocks, i);
+		blocks[i] = block;
+		buffer = ReadBuffer(index, block);
+		page = (AlexManifestPage *) BufferGetPage(buffer);
 		LockBuffer(buffer, mode);
 		check_overflow(index, block, (Page) page, stamp, meta->nruns - nruns);
 		memcpy(manifest->runs + nruns, page->runs,
@@ -217,7 +277,7 @@ copy_manifest(Relation index, AlexMetaPage *meta, int extra, int mode,
 						RelationGetRelationName(index), nruns, meta->nruns),
 				 errhint("Please REINDEX it.")));
 	manifest->nruns = nruns;
-	check_runs(index, manifest);
+	check_contents(index, manifest);
 
 	return manifest;
 }

@@ -452,6 +452,7 @@ alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
 
 	run_reader->reader = reader;
 	run_reader->run = run;
+	run_reader->source.nlines = run->model_lines;
 	run_reader->source.first_page = NULL;
 	run_reader->source.get_page = get_model_page;
 	run_reader->source.context = run_reader;

@@ -60,6 +60,32 @@ manifest_operation_name(uint16 operation)
 	return "unknown";
 }
 
+/* The data that records of a kind have, which tells damaged ones. */
+Size
+alex_record_size(uint8 info)
+{
+	switch (info & ~XLR_INFO_MASK)
+	{
+		case XLOG_ALEX_LOG_APPEND:
+			return SizeOfAlexLogAppend;
+		case XLOG_ALEX_LOG_PACKED:
+			return SizeOfAlexLogPacked;
+		case XLOG_ALEX_LOG_LINK:
+			return SizeOfAlexLogLink;
+		case XLOG_ALEX_RUN_PAGES:
+			return SizeOfAlexRunPages;
+		case XLOG_ALEX_MANIFEST:
+			return SizeOfAlexManifest;
+		case XLOG_ALEX_DEAD:
+			return SizeOfAlexDead;
+		case XLOG_ALEX_BARRIER:
+			return SizeOfAlexBarrier;
+		case XLOG_ALEX_FREE:
+			return SizeOfAlexFree;
+	}
+	return 0;
+}
+
 static void
 describe_node(StringInfo buf, const RelFileNode *node)
 {
@@ -99,7 +125,7 @@ static void
 describe_dead(StringInfo buf, const xl_alex_dead *dead, XLogReaderState *record)
 {
 	Size		size;
-	const uint16 *slots = (uint16 *) XLogRecGetBlockData(record, 0, &size);
+	const char *slots = XLogRecGetBlockData(record, 0, &size);
 
 	appendStringInfo(buf, "kind %s stamp " UINT64_FORMAT " count %u",
 					 page_kind_name(dead->kind), dead->stamp, dead->count);
@@ -107,8 +133,13 @@ describe_dead(StringInfo buf, const xl_alex_dead *dead, XLogReaderState *record)
 		return;
 
 	appendStringInfoString(buf, " slots [");
-	for (int i = 0; i < dead->count; i++)
-		appendStringInfo(buf, "%s%u", i > 0 ? ", " : "", slots[i]);
+	for (int i = 0; i < dead->count && (i + 1) * sizeof(uint16) <= size; i++)
+	{
+		uint16		slot;
+
+		memcpy(&slot, slots + i * sizeof(uint16), sizeof(uint16));
+		appendStringInfo(buf, "%s%u", i > 0 ? ", " : "", slot);
+	}
 	appendStringInfoChar(buf, ']');
 }
 
@@ -116,6 +147,13 @@ void
 alex_desc(StringInfo buf, XLogReaderState *record)
 {
 	const char *data = XLogRecGetData(record);
+
+	/* redo complains of such a record, and has it described for that */
+	if (XLogRecGetDataLen(record) != alex_record_size(XLogRecGetInfo(record)))
+	{
+		appendStringInfo(buf, "%u bytes of data", XLogRecGetDataLen(record));
+		return;
+	}
 
 	switch (XLogRecGetInfo(record) & ~XLR_INFO_MASK)
 	{

@@ -40,7 +40,7 @@ redo_log_append(XLogReaderState *record)
 		char	   *entries = XLogRecGetBlockData(record, 0, &size);
 
 		if (log->header.kind != ALEX_PAGE_LOG ||
-			log->count != append->first ||
+			log->count != append->first || append->count == 0 ||
 			log->count + append->count > ALEX_LOG_PAGE_ENTRIES ||
 			size != append->count * sizeof(AlexLogEntry))
 			elog(PANIC, "alex log page does not fit the entries to be added");
@@ -183,6 +183,26 @@ redo_manifest(XLogReaderState *record)
 	UnlockReleaseBuffer(meta);
 }
 
+/* The entries of a leaf or log page, none if there cannot be so many. */
+static int
+count_entries(Page page)
+{
+	int			count = 0;
+	int			limit = 0;
+
+	if (alex_page_header(page)->kind == ALEX_PAGE_LEAF)
+	{
+		count = alex_leaf_count(page);
+		limit = ALEX_LEAF_MAX_ENTRIES;
+	}
+	else if (alex_page_header(page)->kind == ALEX_PAGE_LOG)
+	{
+		count = ((AlexLogPage *) page)->count;
+		limit = ALEX_LOG_PAGE_ENTRIES;
+	}
+	return count <= limit ? count : 0;
+}
+
 /*
  * An index-only scan of the standby that has a TID of this page in hand holds
  * a pin on it until it has looked at the visibility map.  The cleanup lock
@@ -205,11 +225,10 @@ redo_dead(XLogReaderState *record)
 		int			count;
 
 		if (header->kind != dead->kind || header->stamp != dead->stamp ||
-			size != dead->count * sizeof(uint16))
+			dead->count == 0 || size != dead->count * sizeof(uint16))
 			elog(PANIC, "alex page is not the one with the dead entries");
 
-		count = dead->kind == ALEX_PAGE_LEAF ? alex_leaf_count(page) :
-			((AlexLogPage *) page)->count;
+		count = count_entries(page);
 		for (int i = 0; i < dead->count; i++)
 		{
 			if (slots[i] >= count)
@@ -259,6 +278,10 @@ static void
 alex_redo(XLogReaderState *record)
 {
 	uint8		info = XLogRecGetInfo(record) & ~XLR_INFO_MASK;
+
+	if (XLogRecGetDataLen(record) != alex_record_size(info))
+		elog(PANIC, "alex record has %u bytes of data instead of %zu",
+			 XLogRecGetDataLen(record), alex_record_size(info));
 
 	switch (info)
 	{

@@ -21,6 +21,7 @@
 
 /* desc.c */
 extern void alex_desc(StringInfo buf, XLogReaderState *record);
+extern Size alex_record_size(uint8 info);
 extern const char *alex_identify(uint8 info);
 
 #endif							/* ALEX_RMGR_H */

@@ -238,8 +238,10 @@ make_tree(Tree *tree, Distribution distribution, uint32_t n)
 	memset(&pager, 0, sizeof(pager));
 	pager.tree = tree;
 	memset(&tree->mapped, 0, sizeof(tree->mapped));
+	tree->mapped.nlines = tree->info.nlines;
 	tree->mapped.first_page = tree->pages;
 	memset(&tree->handed_out, 0, sizeof(tree->handed_out));
+	tree->handed_out.nlines = tree->info.nlines;
 	tree->handed_out.get_page = hand_out_page;
 	tree->handed_out.context = &pager;
 }
