@@ -70,12 +70,13 @@ used(const char *bytes, size_t size)
 	return size;
 }
 
-/* A page as server_take_relation() reads it. */
+/* A page as server_take_relation() reads it; one that is not new. */
 static void
-add_page(const void *bytes)
+add_page(char *bytes)
 {
 	size_t		size = used(bytes, BLCKSZ);
 
+	((PageHeader) bytes)->pd_upper = BLCKSZ;
 	add16((uint16) size);
 	add(bytes, size);
 }
@@ -296,7 +297,6 @@ make_log_page(uint64 stamp, uint32 number, int n, BlockNumber next,
 	log->header.stamp = stamp;
 	log->header.kind = ALEX_PAGE_LOG;
 	log->header.version = ALEX_SEALED_VERSION;
-	((PageHeader) page)->pd_upper = BLCKSZ;
 	log->incarnation = 9;
 	log->generation = 3;
 	log->next = next;
@@ -317,7 +317,6 @@ add_metapage(int nruns, int nruns_here, uint32 noverflow,
 	meta->header.stamp = 9;
 	meta->header.kind = ALEX_PAGE_META;
 	meta->header.version = ALEX_SEALED_VERSION;
-	((PageHeader) page)->pd_upper = BLCKSZ;
 	((PageHeader) page)->pd_lower = offsetof(AlexMetaPage, runs) +
 		nruns_here * sizeof(AlexRun);
 	meta->magic = ALEX_MAGIC;
@@ -349,7 +348,6 @@ add_overflow_page(uint64 stamp, int nruns, BlockNumber next, uint64 next_stamp)
 	overflow->header.stamp = stamp;
 	overflow->header.kind = ALEX_PAGE_MANIFEST;
 	overflow->header.version = ALEX_SEALED_VERSION;
-	((PageHeader) page)->pd_upper = BLCKSZ;
 	overflow->next = next;
 	overflow->next_stamp = next_stamp;
 	overflow->nruns = nruns;
