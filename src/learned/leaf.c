@@ -30,7 +30,7 @@ typedef struct Block
 	int			nentries;
 	const uint8_t *tid_header;
 	const uint8_t *tid_data;
-	const uint8_t *end;			/* where the page's dead bitmap begins */
+	const uint8_t *end;			/* see leaf_column.h */
 } Block;
 
 /* The TIDs of a block, ready to be read. */
@@ -47,7 +47,14 @@ typedef struct Tids
 	AlexColumn		offsets;		/* SPLIT, SEQUENCES */
 } Tids;
 
-const uint8_t alex_no_bits[16] = {0};
+const uint8_t alex_no_bits[ALEX_LINE_SIZE] = {0};
+
+bool
+alex_column_header_fits(const uint8_t *header, const uint8_t *end)
+{
+	return end - header >= ALEX_DESCRIPTOR_BYTES &&
+		end - header >= alex_column_header_bytes(alex_load32(header));
+}
 
 static inline const AlexLeafHeader *
 leaf_header(const void *page)
@@ -77,13 +84,12 @@ column_unpack(const AlexColumn *column, uint32_t first, int count,
 	}
 }
 
-static inline void
+static ALEX_COLUMN_INLINE void
 open_block(const void *page, int number, Block *block)
 {
 	const AlexLeafHeader *header = leaf_header(page);
 	const uint8_t *from = (const uint8_t *) (header + 1);
-	const uint8_t *end = (const uint8_t *) page +
-		alex_leaf_dead_start(header->nentries);
+	const uint8_t *end = ALEX_LEAF_END(page);
 	uint64_t	fence = header->first_key;
 	unsigned	header_bytes;
 
@@ -110,7 +116,7 @@ open_block(const void *page, int number, Block *block)
 }
 
 /* Opens the block that has an entry; *index becomes relative to the block. */
-static inline void
+static ALEX_COLUMN_INLINE void
 open_block_of(const void *page, int *index, Block *block)
 {
 	int			number = 0;

@@ -58,7 +58,7 @@ check_column_header(Walk *walk, CheckedColumn *checked)
 	if (!claim(walk, alex_column_header_bytes(descriptor) -
 			   ALEX_DESCRIPTOR_BYTES))
 		return "column header reaches into the dead bitmap";
-	alex_column_open(header, walk->page + walk->limit, 0, &checked->column, &checked->extra);
+	alex_column_open(header, ALEX_LEAF_END(walk->page), 0, &checked->column, &checked->extra);
 	return NULL;
 }
 
@@ -75,7 +75,7 @@ check_column_data(Walk *walk, CheckedColumn *checked, int count)
 			   (2 + (int) column->exception_bytes) +
 			   alex_packed_bytes(count, column->width)))
 		return "column data reach into the dead bitmap";
-	alex_column_place(data, walk->page + walk->limit, count, column);
+	alex_column_place(data, ALEX_LEAF_END(walk->page), count, column);
 	for (int i = 0; i < column->nexceptions; i++)
 	{
 		int			position = alex_load16(column->exceptions + 2 * i);

@@ -100,10 +100,10 @@ page_shape(void)
 
 		from = page + ((const uint16_t *) (from + 8 * nblocks))[0];
 	}
-	from = alex_column_open(from, page + ALEX_PAGE_SIZE, 0, &column, &extra);
+	from = alex_column_open(from, ALEX_LEAF_END(page), 0, &column, &extra);
 	shape.key_width = column.width;
 	shape.key_exceptions = column.nexceptions;
-	alex_column_open(from, page + ALEX_PAGE_SIZE, 0, &column, &extra);
+	alex_column_open(from, ALEX_LEAF_END(page), 0, &column, &extra);
 	shape.encoding = (int) extra;
 	shape.tid_exceptions = column.nexceptions;
 	return shape;
