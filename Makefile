@@ -35,7 +35,7 @@ DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
 REGRESS = types options queries build build_parallel changes pending unique \
-	errors validate parallel planner lists
+	errors validate parallel planner lists permissions
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers \
 	write-skew read-only-anomaly phantoms unique-skew

@@ -236,7 +236,7 @@ define_settings(void)
 							 "Bits per key of the Bloom filters of new runs.",
 							 "Zero means that no Bloom filters are built.",
 							 &alex_bloom_bits, 11.0, 0.0, 32.0,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("alexam.batch_size",
 							"Number of new entries of an index that a transaction collects before it flushes them.",
@@ -257,7 +257,7 @@ define_settings(void)
 							NULL,
 							&alex_direct_seal_threshold, 100000,
 							1, INT_MAX,
-							PGC_USERSET, 0, NULL, NULL, NULL);
+							PGC_SUSET, 0, NULL, NULL, NULL);
 
 	define_compaction_settings();
 
