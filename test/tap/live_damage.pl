@@ -99,6 +99,43 @@ command_ok([ 'pg_checksums', '--disable', '-D', $node->data_dir ], 'data checksu
 $node->start;
 $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 
+# TIDs with no rows a block, and columns without an end.
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE regular (k bigint);
+INSERT INTO regular SELECT generate_series(1, 30000);
+CREATE INDEX regular_k ON regular USING alex (k);
+CHECKPOINT;
+END
+foreach my $damage ('rows', 'width')
+{
+	my $path    = index_path($node, 'regular_k');
+	my $damaged = 0;
+
+	read_all('regular');
+	foreach my $block (pages_of_kind($path, 'leaf'))
+	{
+		my $page    = read_page($path, $block);
+		my $where   = 64;
+		my $segment = unpack('C', substr($page, 62, 1)) == 1;
+		my $descriptor;
+
+		# the headers of the key column and of that of the TIDs
+		foreach my $column (1, 2)
+		{
+			$descriptor = unpack('V', substr($page, $where, 4));
+			last if $column == 2 && $damage eq 'width';
+			$where += 4 + ($descriptor >> 13 & 15) + ($descriptor >> 17 & 15) + ($descriptor >> 21 & 15 ? 2 : 0);
+		}
+		next if !$segment || ($damage eq 'rows' && $descriptor >> 25 != 0);
+		write_bytes($path, $block, $where, $damage eq 'rows' ? "\0\0" : pack('V', $descriptor | 0xFF | 15 << 21));
+		$damaged++;
+	}
+	cmp_ok($damaged, '>', 0, "no $damage: pages were damaged");
+	read_all('regular');
+	still_up("no $damage");
+	$node->safe_psql('postgres', 'REINDEX INDEX regular_k; CHECKPOINT');
+}
+
 foreach my $table (sort keys %keys)
 {
 	my $path = index_path($node, "${table}_k");
