@@ -5,24 +5,18 @@
 #   make installcheck   SQL and isolation tests against a running server which
 #                       has alexam in shared_preload_libraries
 #   make test           all tests, in a scratch installation and cluster of
-#                       their own; TESTS="unit hazards regress isolation tap"
-#                       selects
+#                       their own; TESTS="unit sanitize fuzz hazards regress
+#                       isolation tap torture bench" selects
+#   make torture        random load, crashes and standbys for MINUTES=10, from
+#                       SEED=...
 #   make hazards        show that tests fail when a guard is taken out of the
-#                       sources (half an hour); HAZARDS="H1 H9" selects
-#                       their own; TESTS="unit regress isolation tap torture"
-#                       selects
-#   make torture        random load and crashes for MINUTES=10, from SEED=...
-#                       their own; TESTS="unit regress isolation tap" selects
-#   make bench-micro    nanoseconds an operation of src/learned, without a
-#                       server; KEYS=... says over how many keys
-#                       their own; TESTS="unit regress isolation tap bench"
-#                       selects
-#   make bench          measure against btree, hash, BRIN, SQLite and RocksDB, within
-#                       the hour; QUICK=1 takes minutes; see bench/lab/run
-#                       their own; TESTS="unit sanitize fuzz regress isolation
-#                       tap" selects
+#                       sources (an hour); HAZARDS="H1 H9" selects
 #   make fuzz-corpus    write the corpus of test/fuzz anew
 #   make lint           what clang-tidy and cppcheck find
+#   make bench          measure against btree, hash, BRIN, SQLite and RocksDB,
+#                       within the hour; QUICK=1 takes minutes; see bench/lab/run
+#   make bench-micro    nanoseconds an operation of src/learned, without a
+#                       server; KEYS=... says over how many keys
 #   make demo           a guided tour on a scratch cluster
 #
 # COPT adds compiler flags, as in PostgreSQL's own build (COPT=-Werror).
@@ -34,8 +28,8 @@ EXTENSION = alexam
 DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
-REGRESS = types options queries build build_parallel changes pending unique \
-	errors validate parallel planner lists permissions
+REGRESS = types options queries lists parallel planner build build_parallel \
+	changes pending unique permissions errors validate
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers \
 	write-skew read-only-anomaly phantoms unique-skew
@@ -60,7 +54,7 @@ EXTRA_CLEAN = build build-flags $(DEPENDENCIES)
 
 # "make demo" alone must work before any package is installed.
 goals := $(or $(MAKECMDGOALS),all)
-ifneq (,$(filter-out demo hazards unit-programs bench-micro bench,$(goals)))
+ifneq (,$(filter-out bench bench-micro demo hazards unit-programs,$(goals)))
 headers := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)
 ifeq (,$(wildcard $(headers)/postgres.h))
 $(error $(PG_CONFIG) leads to no server headers: install them (Debian: apt install postgresql-server-dev-15) or set PG_CONFIG)
@@ -181,15 +175,13 @@ torture:
 
 hazards:
 	+@PG_CONFIG='$(PG_CONFIG)' test/prove-hazards $(HAZARDS)
+
 bench:
 	+@PG_CONFIG='$(PG_CONFIG)' QUICK='$(QUICK)' SMOKE='$(SMOKE)' ROWS='$(ROWS)' \
-		ONLY='$(ONLY)' KEYS='$(KEYS)' bench/lab/run
+		ONLY='$(ONLY)' KEY_FILE='$(KEY_FILE)' bench/lab/run
 
 demo:
 	+@PG_CONFIG='$(PG_CONFIG)' demo/demo
 
-.PHONY: test hazards demo unit-programs FORCE
-.PHONY: test torture demo unit-programs FORCE
-.PHONY: test demo unit-programs bench-micro FORCE
-.PHONY: test bench demo unit-programs FORCE
-.PHONY: test demo unit-programs fuzz-programs fuzz-corpus lint FORCE
+.PHONY: test torture hazards lint fuzz-corpus bench bench-micro demo \
+	unit-programs fuzz-programs FORCE

@@ -76,7 +76,7 @@ sub from_environment
 	$settings{mode}  = $mode;
 	$settings{sizes} = [ map { number_of($_) } split(' ', $ENV{ROWS}) ] if $ENV{ROWS};
 	$settings{only}  = $ENV{ONLY} ? qr/$ENV{ONLY}/ : qr//;
-	$settings{file}  = $ENV{KEYS};
+	$settings{file}  = $ENV{KEY_FILE};
 	$settings{seed}  = 20260101;
 	return \%settings;
 }
