@@ -595,6 +595,17 @@ next_entry(AlexScan *state)
 	}
 }
 
+/* Of a damaged page whose hash was not looked at; core relies on valid ones. */
+static void pg_attribute_noreturn()
+report_invalid_tid(AlexScan *state)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" has an entry with an invalid tuple identifier",
+					RelationGetRelationName(state->index)),
+			 errhint("Please REINDEX it.")));
+}
+
 bool
 alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 {
@@ -624,6 +635,8 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 		return false;
 	}
 	state->place = ALEX_SCAN_INSIDE;
+	if (unlikely(ALEX_TID_OFFSET(state->current.tid) == InvalidOffsetNumber))
+		report_invalid_tid(state);
 	alex_heap_prefetch(state);
 	ItemPointerSet(&scan->xs_heaptid, ALEX_TID_BLOCK(state->current.tid),
 				   ALEX_TID_OFFSET(state->current.tid));
