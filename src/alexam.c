@@ -121,7 +121,7 @@ failpoint_is(const char *name, char how)
  * panics there, as in a crash), "name?" (the session waits there to be
  * cancelled or killed, or for another value in the configuration file) or
  * "name@path" (it waits there, perhaps with locks that hold off interrupts,
- * for a file to be made).
+ * for a file to be made).  Either kind of waiting is seen in pg_stat_activity.
  */
 void
 alex_failpoint(const char *name)
@@ -135,7 +135,11 @@ alex_failpoint(const char *name)
 				(errmsg("failpoint \"%s\" reached", name)));
 	while (failpoint_is(name, '@') &&
 		   access(failpoint + strlen(name) + 1, F_OK) != 0)
+	{
+		pgstat_report_wait_start(PG_WAIT_EXTENSION);
 		pg_usleep(10000L);
+		pgstat_report_wait_end();
+	}
 	while (failpoint_is(name, '?'))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -94,16 +94,29 @@ foreach (1 .. 3)
 	$node->safe_psql('postgres', 'DROP INDEX t_k');
 }
 
-# H27: two live rows, with more between them than one participant gets; dead
-# rows that a snapshot sees
+# H27: two live rows, in what are different items of different participants but
+# for their equal keys; dead rows that a snapshot sees.  Each participant waits
+# when it has packed an item.
 my $reader = $node->background_psql('postgres');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t');
-$node->safe_psql('postgres', 'DELETE FROM t WHERE id NOT IN (1, 200000)');
-foreach (1 .. 5)
-{
-	($status, $workers, $errors) = run_build('CREATE UNIQUE INDEX t_one ON t USING alex (one)');
-	like($errors, qr/could not create unique index "t_one"/, 'H27: a duplicate far away is found');
-}
+$node->safe_psql('postgres', 'DELETE FROM t WHERE id NOT IN (1, 75000)');
+my $release = PostgreSQL::Test::Utils::tempdir() . '/release';
+my $builder = $node->background_psql('postgres', on_error_stop => 0);
+$builder->query_until(qr/started/, <<"END");
+SET alexam.failpoint = 'parallel-build-item\@$release';
+\\echo started
+CREATE UNIQUE INDEX t_one ON t USING alex (one);
+END
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%CREATE UNIQUE INDEX t_one%' AND pid <> pg_backend_pid()")
+  or die 'the participants do not pack an item each';
+append_to_file($release, 'go');
+$builder->query('SELECT 1');
+like($builder->{stderr}, qr/could not create unique index "t_one"/,
+	'H27: a duplicate in the range of another participant is found');
+$builder->quit;
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE relname = 't_one'"),
+	0, 'H27: no unique index of duplicates');
 $reader->query_safe('COMMIT');
 $reader->quit;
 $node->safe_psql('postgres', <<'END');
