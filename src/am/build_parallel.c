@@ -37,6 +37,7 @@
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
 #include "pgstat.h"
 #include "storage/barrier.h"
 #include "storage/spin.h"
@@ -59,6 +60,13 @@
  */
 #define MIN_ITEM_ENTRIES		(64 * 1024)
 #define ITEMS_PER_PARTICIPANT	8
+
+/*
+ * A table is scanned by workers if it is that many times as large as
+ * min_parallel_table_scan_size: 64 MB by default, where a build with workers
+ * begins to be faster than one without.
+ */
+#define WORTHWHILE_SCAN			8
 
 /* Sorted files of a participant: one for each part, and one more */
 #define STREAM_AMBIGUOUS		ALEX_PARTS	/* see unique_build.c */
@@ -455,13 +463,21 @@ alex_build_worker(dsm_segment *segment, shm_toc *toc)
 
 /*
  * How many workers to ask for.  Core, which plans them for btree only, would
- * not object to functions of the operator class.
+ * not object to functions of the operator class.  It sends workers to tables
+ * of min_parallel_table_scan_size; but one process alone has built an alex
+ * index of a table that small before they have started.
  */
 static int
 plan_workers(Relation heap, Relation index)
 {
+	BlockNumber nblocks = RelationGetNumberOfBlocks(heap);
+
 	/* there may be none of an empty table, say after TRUNCATE */
-	if (RelationGetNumberOfBlocks(heap) == 0)
+	if (nblocks == 0)
+		return 0;
+	/* as in core, the table's parallel_workers is obeyed whatever its size */
+	if (RelationGetParallelWorkers(heap, -1) == -1 &&
+		nblocks / WORTHWHILE_SCAN < min_parallel_table_scan_size)
 		return 0;
 	for (int i = 1; i <= ALEX_NPROCS; i++)
 	{

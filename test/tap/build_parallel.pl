@@ -85,6 +85,26 @@ is("$status $workers", '0 ', 'a build without workers when there are none left')
 check_index($node, 't_k', 'built alone');
 $node->safe_psql('postgres', 'DROP INDEX t_k');
 
+($status, $workers) = run_build('CREATE INDEX t_k ON t USING alex (k)',
+	'SET max_parallel_workers = 1');
+is("$status $workers", '0 1', 'a build with one worker when there is one left');
+check_index($node, 't_k', 'built by two');
+$node->safe_psql('postgres', 'DROP INDEX t_k');
+
+# a table that is large enough for workers without being told
+$node->safe_psql('postgres', 'ALTER TABLE t RESET (parallel_workers)');
+my $ample = 'SET maintenance_work_mem = 200000; SET min_parallel_table_scan_size =';
+my $blocks = $node->safe_psql('postgres', "SELECT pg_relation_size('t') / 8192");
+foreach my $case ([ int($blocks / 8), 2 ], [ int($blocks / 8) + 1, '' ])
+{
+	my ($size, $expected) = @$case;
+
+	($status, $workers) = run_build('CREATE INDEX t_k ON t USING alex (k)', "$ample $size");
+	is("$status $workers", "0 $expected", "'$expected' workers for $blocks blocks if $size are a few");
+	$node->safe_psql('postgres', 'DROP INDEX t_k');
+}
+$node->safe_psql('postgres', 'ALTER TABLE t SET (parallel_workers = 2)');
+
 # H26: many participants extend a new index at the same time
 foreach (1 .. 3)
 {
