@@ -655,6 +655,9 @@ alex_build_in_parallel(Relation heap, Relation index, IndexInfo *index_info,
 	for (int i = 0; i < leader.context->nworkers_launched; i++)
 		InstrAccumParallelQuery(&leader.buffer_usage[i], &leader.wal_usage[i]);
 
+	/* what workers have packed after the leader's last item counts, too */
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE,
+								 pg_atomic_read_u64(&shared->entries_packed));
 	*heap_tuples = shared->heap_tuples;
 	index_info->ii_BrokenHotChain |= shared->broken_hot_chain;
 	for (int part = 0; part < ALEX_PARTS; part++)

@@ -221,6 +221,7 @@ scan_shares(HeapBuildScan *scan, const AlexSharedScan *shared)
 	while ((begin = pg_atomic_fetch_add_u64(shared->next_block, share)) <
 		   shared->nblocks)
 		scan_blocks(scan, begin, Min(begin + share, shared->nblocks));
+	report_done(scan, shared->nblocks);
 }
 
 static double

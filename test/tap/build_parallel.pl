@@ -197,6 +197,24 @@ $session->quit;
 check_index($node, 't_k', 'with workers that come late');
 $node->safe_psql('postgres', 'DROP INDEX t_k');
 
+# in the end, progress is complete, whoever did the last of the work
+$session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query_until(qr/started/, <<"END");
+SET alexam.failpoint = 'build-before-install\@$signal.2';
+\\echo started
+CREATE INDEX t_k ON t USING alex (k);
+END
+$node->poll_query_until('postgres',
+	"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND query LIKE '%CREATE INDEX t_k%' AND pid <> pg_backend_pid()")
+  or die 'the build does not reach its end';
+is($node->safe_psql('postgres',
+		'SELECT blocks_done = blocks_total, blocks_done > 0, tuples_done, tuples_total FROM pg_stat_progress_create_index'),
+	't|t|200000|200000', 'progress is complete');
+append_to_file("$signal.2", 'go');
+$session->query_safe('SELECT 1');
+$session->quit;
+$node->safe_psql('postgres', 'DROP INDEX t_k');
+
 # a worker crashes
 $node->psql('postgres', "SET alexam.failpoint = 'parallel-build-item!'; CREATE INDEX t_k ON t USING alex (k)");
 wait_for_crash($node);
