@@ -204,15 +204,25 @@ typedef struct StreamHeap
 	AlexRunStream *streams[FLEXIBLE_ARRAY_MEMBER];
 } StreamHeap;
 
+/*
+ * An entry and the fence of a page not opened may be equal, when the page's
+ * first entry is dead and its TID has come to a row with the same key again.
+ * The page comes first, then, and is opened because the other reaches into it.
+ * Were it taken over behind the live entry, the run would have both.
+ */
 static inline bool
 comes_before(const AlexRunStream *s1, const AlexRunStream *s2)
 {
 	uint64		key1 = s1->keys[s1->position];
 	uint64		key2 = s2->keys[s2->position];
+	uint64		tid1 = s1->tids[s1->position];
+	uint64		tid2 = s2->tids[s2->position];
 
 	if (key1 != key2)
 		return key1 < key2;
-	return s1->tids[s1->position] < s2->tids[s2->position];
+	if (tid1 != tid2)
+		return tid1 < tid2;
+	return !s1->opened && s2->opened;
 }
 
 /* Restores the order after the stream at "at" has moved on. */

@@ -153,6 +153,39 @@ is($node->safe_psql('postgres', $filters), '1|2', 'but when they have been merge
 check_all('beside a larger run');
 
 #
+# A dead entry begins a leaf page; the row's TID has come to another row with the
+# same key.  The page must not be taken over behind the live entry.  Ascending
+# entries are 32,767 on a page, and the last rows of the table come last in a
+# page of it, so that their line pointers are used again in the same order.
+#
+my $first = 32767 * 9 + 1;
+$node->safe_psql('postgres', "TRUNCATE t");
+$node->safe_psql('postgres', <<"END");
+INSERT INTO t
+	SELECT i, i * 10, i * 10 FROM generate_series(1, $first + 1000) AS i
+		WHERE i NOT BETWEEN $first - 10 AND $first
+	UNION ALL SELECT 0, 100000000, 100000000
+	UNION ALL SELECT $first, $first * 10, $first * 10
+	UNION ALL SELECT i, i * 10, i * 10 FROM generate_series($first - 10, $first - 1) AS i;
+END
+my $place = $node->safe_psql('postgres', "SELECT ctid FROM t WHERE id = $first");
+$node->safe_psql('postgres', <<"END");
+DELETE FROM t WHERE id BETWEEN $first - 10 AND $first;
+VACUUM (INDEX_CLEANUP ON) t;
+INSERT INTO t
+	SELECT $first, $first * 10, $first * 10
+	UNION ALL SELECT 0, $first * 10 - 5, $first * 10 - 5
+	UNION ALL SELECT i, 10000000 + i * 10, i FROM generate_series(1, 110000) AS i;
+INSERT INTO t SELECT i, 20000000 + i * 10, i FROM generate_series(1, 110000) AS i;
+INSERT INTO t SELECT i, 30000000 + i * 10, i FROM generate_series(1, 110000) AS i;
+END
+is($node->safe_psql('postgres', "SELECT ctid FROM t WHERE id = $first"), $place,
+	'a row has the key and the TID of one that is dead');
+is(stat_of('runs'), 4, 'in another run');
+finish();
+check_all('a dead entry and a live one that are equal');
+
+#
 # A scan from before the slices goes on, and merging pauses for it.
 #
 start_over(4);
