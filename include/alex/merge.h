@@ -84,7 +84,10 @@ typedef struct AlexMerge
 	/* what has been done */
 	uint32		rewritten;		/* leaf pages */
 	uint32		stretch;		/* of them since one was taken over */
-	uint32		fullest;		/* most entries on any that was passed */
+	uint32		fullest;		/* most entries on any of these, and on the one
+								 * before */
+	uint32		full_pages;		/* of these, so many are nearly as full */
+	uint64		full_entries;	/* and have so many entries */
 	uint32	   *adopted;		/* leaf pages of each run taken over */
 	uint64		adopted_entries;	/* on those of the run being written, dead
 									 * ones included */

@@ -42,8 +42,12 @@
 /* Smaller runs are rewritten rather than taken over page by page. */
 #define MIN_ADOPTED_LEAVES		8
 
-/* So many neighbouring pages are rewritten, unless the last is well filled. */
+/*
+ * So many neighbouring pages are rewritten, unless the last is well filled; and
+ * more, up to a limit, as long as what is left fits on the next page.
+ */
 #define STRETCH					8
+#define MAX_STRETCH				16
 
 /*
  * Unpacking, merging and packing so many entries is charged like a page found
@@ -298,18 +302,46 @@ others_reach_in(const StreamHeap *heap)
 }
 
 /*
- * Does a page come out well filled if what waits to be written ends here?  Else
- * the stretch that is being rewritten goes on, for a while.
+ * Counts a page among those that tell how many entries a full page has, about
+ * here: it has three quarters of the most that there are on any of them.  Going
+ * by the most alone, the error would add up to a page in a stretch.
+ */
+static void
+learn_fullness(AlexMerge *merge, uint32 entries)
+{
+	if (entries * UINT64CONST(3) > merge->fullest * UINT64CONST(4))
+	{
+		merge->full_pages = 0;
+		merge->full_entries = 0;
+	}
+	merge->fullest = Max(merge->fullest, entries);
+	if (entries * UINT64CONST(4) >= merge->fullest * UINT64CONST(3))
+	{
+		merge->full_pages++;
+		merge->full_entries += entries;
+	}
+}
+
+/*
+ * May the stretch that is being rewritten end before this page?  It may if the
+ * last page of it comes out well filled, and if it is long enough already; but
+ * not before a page that has room for what is left, such as the end of an
+ * earlier stretch.  Otherwise each stretch would leave one more of these.
  */
 static bool
 may_end_stretch(const AlexMerge *merge, const AlexRunStream *stream)
 {
 	Size		waiting = alex_dropper_pending(merge->dropper) +
 		alex_run_writer_pending(merge->writer);
-	Size		full = Max(merge->fullest, stream->fence.entries);
+	Size		full = merge->full_pages == 0 ? stream->fence.entries :
+		merge->full_entries / merge->full_pages;
 
-	return merge->stretch >= STRETCH || waiting == 0 ||
-		waiting % full * 4 >= full * 3;
+	if (waiting == 0 || waiting % full * 4 >= full * 3)
+		return true;
+	if (merge->stretch < STRETCH)
+		return false;
+	return merge->stretch >= MAX_STRETCH ||
+		waiting % full + stream->fence.entries > full;
 }
 
 /*
@@ -366,6 +398,9 @@ adopt_page(AlexMerge *merge, AlexRunStream *stream)
 	alex_run_writer_adopt(merge->writer, &stream->fence,
 						  needs_page ? stream->page.page : NULL);
 	merge->stretch = 0;
+	merge->fullest = 0;
+	merge->full_pages = 0;
+	merge->full_entries = 0;
 	merge->adopted[stream->number]++;
 	merge->adopted_entries += entries;
 	merge->adopted_dead += dead;
@@ -397,7 +432,7 @@ take_page(AlexMerge *merge, const StreamHeap *heap)
 static bool
 pass_page(AlexMerge *merge, AlexRunStream *stream, bool taken)
 {
-	merge->fullest = Max(merge->fullest, stream->fence.entries);
+	learn_fullness(merge, stream->fence.entries);
 	if (taken)
 		return stand_before(stream, stream->leaf + 1);
 	merge->rewritten++;

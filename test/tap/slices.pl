@@ -298,6 +298,21 @@ ok($node->poll_query_until('postgres', q{SELECT runs = 1 AND retired_runs = 0 FR
 	'in a quiet server a worker gets to the end');
 check_all('merged by a worker');
 
+# Runs made within a transaction replace rows that are dead when it has ended, and
+# not before: then it asks again.
+start_over(3);
+$node->safe_psql('postgres', q{SELECT alex_compact('t_k')});
+my $writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; UPDATE t SET id = -id;
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SELECT count(*) FROM t WHERE k < 0});
+usleep(1_000_000);
+at_rest('before commit');
+cmp_ok(stat_of('runs'), '>', 1, 'within the transaction nothing can be merged away');
+$writer->query_safe('COMMIT');
+$writer->quit;
+ok($node->poll_query_until('postgres', q{SELECT runs = 1 AND retired_runs = 0 FROM alex_stats('t_k')}),
+	'after its commit the old run goes');
+
 #
 # The size of the file against that of a fresh index.  Random keys throughout.
 # On a busy machine workers may come late; they are waited for.
@@ -364,7 +379,7 @@ check_all('sliding window');
 start_over(3);
 set_server('alexam.background_compaction', q{'off'});
 $node->safe_psql('postgres', q{SELECT alex_compact('t_k')});
-foreach my $round (1 .. 15)
+foreach my $round (1 .. 40)
 {
 	$node->safe_psql('postgres', <<"END");
 SET alexam.memtable_entries = 100;
@@ -376,7 +391,7 @@ END
 }
 $fresh = fresh_size();
 my $live = $node->safe_psql('postgres', q{SELECT sum(leaf_pages) FROM alex_runs('t_k') WHERE state = 'live'});
-cmp_ok($live, '<=', 1.2 * $fresh, "late arrivals: $live leaf pages, a fresh index $fresh pages");
+cmp_ok($live, '<=', 1.25 * $fresh, "late arrivals: $live leaf pages, a fresh index $fresh pages");
 check_all('late arrivals');
 
 $node->stop;

@@ -158,7 +158,7 @@ make_table($primary, 'big', 100);
 on_primary(<<'END');
 SET wal_consistency_checking = '';
 SET alexam.memtable_entries = 1000000;
-SET alexam.batch_size = 20000;
+SET alexam.batch_size = 8000;
 INSERT INTO big SELECT i * 7919 % 100003, i * 7919 % 100003
 	FROM generate_series(1, 65000) i;
 END
