@@ -175,9 +175,9 @@ VACUUM (INDEX_CLEANUP ON) t;
 INSERT INTO t
 	SELECT $first, $first * 10, $first * 10
 	UNION ALL SELECT 0, $first * 10 - 5, $first * 10 - 5
-	UNION ALL SELECT i, 10000000 + i * 10, i FROM generate_series(1, 110000) AS i;
-INSERT INTO t SELECT i, 20000000 + i * 10, i FROM generate_series(1, 110000) AS i;
-INSERT INTO t SELECT i, 30000000 + i * 10, i FROM generate_series(1, 110000) AS i;
+	UNION ALL SELECT i, 10000000 + i * 10, 10000000 + i * 10 FROM generate_series(1, 110000) AS i;
+INSERT INTO t SELECT i, 20000000 + i * 10, 20000000 + i * 10 FROM generate_series(1, 110000) AS i;
+INSERT INTO t SELECT i, 30000000 + i * 10, 30000000 + i * 10 FROM generate_series(1, 110000) AS i;
 END
 is($node->safe_psql('postgres', "SELECT ctid FROM t WHERE id = $first"), $place,
 	'a row has the key and the TID of one that is dead');
