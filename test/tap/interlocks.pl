@@ -174,6 +174,47 @@ END
 }
 
 #
+# H2: the same with the keys of a list, looked up in several runs at a time.
+# What is in hand is of no single leaf page; VACUUM waits for the reader's place.
+#
+foreach my $direction ('', ' DESC')
+{
+	my $title  = "H2, keys of a list$direction";
+	my $reader = session('reader');
+	my $vacuum = session('vacuum');
+	my $list   = 'k = ANY (ARRAY(SELECT i * 10 FROM generate_series(1, 4000) i))';
+
+	$node->safe_psql('postgres', <<'END');
+CREATE TABLE h2 (k int) WITH (autovacuum_enabled = off);
+INSERT INTO h2 SELECT i * 7919 % 4001 * 10 FROM generate_series(1, 4000) i WHERE i % 3 < 2;
+CREATE INDEX h2_k ON h2 USING alex (k);
+SET alexam.batch_size = 10000;
+SET alexam.direct_seal_threshold = 100;
+INSERT INTO h2 SELECT i * 7919 % 4001 * 10 FROM generate_series(1, 4000) i WHERE i % 3 = 2;
+VACUUM ANALYZE h2;
+DELETE FROM h2 WHERE k % 20 = 0;
+END
+	is($node->safe_psql('postgres', "SELECT count(*) FROM alex_runs('h2_k') WHERE state = 'live'"),
+		2, "$title: two runs");
+	my $left = $node->safe_psql('postgres',
+		"$without_index SELECT k FROM h2 ORDER BY k$direction");
+	$reader->query('BEGIN');
+	$reader->query("DECLARE c CURSOR FOR SELECT k FROM h2 WHERE $list ORDER BY k$direction");
+	# groups grow up to 64 keys: now one of the largest is in hand
+	my $keys = $reader->query('FETCH 45 FROM c');
+	send_statement($vacuum, 'VACUUM (INDEX_CLEANUP on) h2');
+	is(wait_blocked('vacuum', 'VACUUM (INDEX_CLEANUP on) h2'), 'Extension',
+		"$title: VACUUM waits for the reader's place");
+	$keys .= "\n" . $reader->query('FETCH ALL FROM c');
+	ok($keys eq $left, "$title: no deleted row");
+	$reader->query('COMMIT');
+	$vacuum->query_safe('SELECT 1');
+	check_index($node, 'h2_k', $title);
+	$_->quit foreach ($reader, $vacuum);
+	$node->safe_psql('postgres', 'DROP TABLE h2');
+}
+
+#
 # H8: a compaction while VACUUM sets dead bits
 # H17: a seal, or a compaction, in a session that VACUUM waits for
 #
