@@ -524,6 +524,14 @@ extern void alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
 						   uint16 kind, uint64 run, bool pinned,
 						   AlexPageReference *reference);
 
+/*
+ * The same for who can do without the page: false when it is not what was
+ * wanted, with *reference as it was.
+ */
+extern bool alex_page_try_open(AlexReader *reader, BlockNumber block,
+							   uint64 stamp, uint16 kind,
+							   AlexPageReference *reference);
+
 /* Does a sealed page carry the hash of its contents?  Never remembered. */
 extern bool alex_page_hash_fits(const char *page);
 

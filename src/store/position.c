@@ -55,6 +55,27 @@ find_position(AlexRunReader *run_reader, AlexEntry entry, Position *position)
 									  entry.tid);
 }
 
+/*
+ * The same for a count: of a leaf page that is damaged half the entries come
+ * before.  It is for those who need the page to complain.
+ */
+static void
+find_for_count(AlexRunReader *run_reader, AlexEntry entry, Position *position)
+{
+	const AlexPageReference none = ALEX_PAGE_REFERENCE_NONE;
+	AlexFence	fence;
+
+	position->leaf = alex_run_find(run_reader, entry.key, entry.tid);
+	position->page = none;
+	alex_run_place(run_reader, position->leaf, &fence);
+	if (alex_page_try_open(run_reader->reader, fence.block, fence.stamp,
+						   ALEX_PAGE_LEAF, &position->page))
+		position->slot = alex_leaf_search(position->page.page, entry.key,
+										  entry.tid);
+	else
+		position->slot = (int) fence.entries / 2;
+}
+
 static inline uint32
 leaf_entries(AlexRunReader *run_reader, uint32 leaf)
 {
@@ -160,8 +181,8 @@ alex_run_count(AlexRunReader *run_reader, AlexEntry low, AlexEntry high)
 		alex_compare(high.key, high.tid, run->max.key, run->max.tid) > 0)
 		return (double) run->entries;
 
-	find_position(run_reader, low, &first);
-	find_position(run_reader, high, &last);
+	find_for_count(run_reader, low, &first);
+	find_for_count(run_reader, high, &last);
 	if (first.leaf <= last.leaf)
 		count = count_pages(run_reader, first.leaf, last.leaf) +
 			last.slot - first.slot;

@@ -267,17 +267,17 @@ page_fault(Relation index, Page page, BlockNumber block, uint64 stamp,
 	return NULL;
 }
 
-static void
+/* Returns what is wrong with the page, having let go of it; NULL if nothing. */
+static const char *
 open_buffered(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
-			  uint64 run, AlexPageReference *reference)
+			  AlexPageReference *reference)
 {
 	Buffer		buffer;
 	const char *fault;
 
 	/* to the buffer manager this number means a new page */
 	if (block == InvalidBlockNumber)
-		report_damage(reader->index, block, run,
-					  "the block number is invalid");
+		return "the block number is invalid";
 
 	buffer = ReadBufferExtended(reader->index, MAIN_FORKNUM, block, RBM_NORMAL,
 								reader->strategy);
@@ -292,11 +292,15 @@ open_buffered(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
 					   kind);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	if (fault != NULL)
-		report_damage(reader->index, block, run, fault);
+	{
+		ReleaseBuffer(buffer);
+		return fault;
+	}
 
 	alex_page_close(reference);
 	reference->buffer = buffer;
 	reference->page = BufferGetPage(buffer);
+	return NULL;
 }
 
 void
@@ -346,10 +350,9 @@ alex_reader_close(AlexReader *reader)
 	MemoryContextDelete(GetMemoryChunkContext(reader));
 }
 
-void
-alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
-			   uint16 kind, uint64 run, bool pinned,
-			   AlexPageReference *reference)
+static inline const char *
+open_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
+		  bool pinned, AlexPageReference *reference)
 {
 	if (!pinned && likely(reader->mapping != NULL))
 	{
@@ -360,7 +363,7 @@ alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
 			count_hit(reader->index);
 			alex_page_close(reference);
 			reference->page = page;
-			return;
+			return NULL;
 		}
 	}
 
@@ -368,9 +371,28 @@ alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
 	if (BufferIsValid(reference->buffer) &&
 		BufferGetBlockNumber(reference->buffer) == block &&
 		page_header_fits(reference->page, stamp, kind))
-		return;
+		return NULL;
 
-	open_buffered(reader, block, stamp, kind, run, reference);
+	return open_buffered(reader, block, stamp, kind, reference);
+}
+
+void
+alex_page_open(AlexReader *reader, BlockNumber block, uint64 stamp,
+			   uint16 kind, uint64 run, bool pinned,
+			   AlexPageReference *reference)
+{
+	const char *fault = open_page(reader, block, stamp, kind, pinned,
+								  reference);
+
+	if (unlikely(fault != NULL))
+		report_damage(reader->index, block, run, fault);
+}
+
+bool
+alex_page_try_open(AlexReader *reader, BlockNumber block, uint64 stamp,
+				   uint16 kind, AlexPageReference *reference)
+{
+	return open_page(reader, block, stamp, kind, false, reference) == NULL;
 }
 
 /*
