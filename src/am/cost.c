@@ -379,6 +379,10 @@ count_entries(PlannerInfo *root, const IndexPath *path, double *entries,
 	if (info->hypothetical || !alex_is_preloaded())
 		return false;
 
+	/* EXPLAIN must not count rows for those who may not see them */
+	if (planner_rt_fetch(info->rel->relid, root)->securityQuals != NIL)
+		return false;
+
 	*nscans = 1;
 	keys = palloc(list_length(quals) * sizeof(ScanKeyData));
 	foreach(cell, quals)
