@@ -84,7 +84,8 @@ typedef struct AlexCodec
 
 extern void alex_codec_init(AlexCodec *codec, Relation index);
 
-/* The support functions of types that are 64-bit numbers already (lanes.c) */
+/* The support functions of types that are such numbers already (lanes.c) */
+extern PGDLLEXPORT Datum alex_lane_int4(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum alex_lane_int8(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum alex_value_int8(PG_FUNCTION_ARGS);
 

@@ -18,6 +18,7 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "nodes/tidbitmap.h"
+#include "portability/instr_time.h"
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
@@ -57,7 +58,8 @@ typedef struct AlexArgumentType
 	Oid			type;
 	FmgrInfo   *low;
 	FmgrInfo   *high;			/* same as low where both are function 1 */
-	bool		is_lane;		/* both return the argument: no need to call */
+	bool		is_int8;		/* both return the argument: no need to call */
+	bool		is_int4;		/* likewise, as a bigint */
 	struct AlexArgumentType *next;
 } AlexArgumentType;
 
@@ -97,6 +99,7 @@ typedef struct AlexCursor
 	int			leaf_edge;		/* next slot forward, or the one after the
 								 * next slot backward */
 
+	/* from here on not set before a batch is read */
 	uint64		keys[ALEX_LEAF_BLOCK];
 	uint64		tids[ALEX_LEAF_BLOCK];
 	uint8		slots[ALEX_LEAF_BLOCK]; /* behind first_slot, if has_gaps */
@@ -166,15 +169,26 @@ typedef enum AlexScanPlace
 	ALEX_SCAN_RESTORED			/* on "current", cursors are not */
 } AlexScanPlace;
 
-/* Heap blocks of coming entries; see heap_prefetch.c. */
+/* What a scan does when a pause is over; see heap_prefetch.c. */
+typedef enum AlexPrefetchStage
+{
+	ALEX_PREFETCH_UNKNOWN,		/* finds out what it may do */
+	ALEX_PREFETCH_LOOK,			/* begins a sample */
+	ALEX_PREFETCH_SAMPLE,		/* ends it */
+	ALEX_PREFETCH_ASK			/* asks for blocks, row by row */
+} AlexPrefetchStage;
+
+/* Heap blocks of coming entries. */
 typedef struct AlexHeapPrefetch
 {
-	int			max_distance;	/* 0: none are asked for */
-	int			distance;
-	int			pause;			/* entries to be delivered without */
+	AlexPrefetchStage stage;
+	int			pause;			/* entries to be delivered before */
 	int			next_pause;
-	int			sampled;		/* blocks looked at lately ... */
-	int			missed;			/* ... and not cached */
+	int			max_distance;	/* 0: no blocks are asked for */
+	int			distance;
+	int			rows;			/* to be delivered before the next sample */
+	int64		reads;			/* blocks read when the sample began ... */
+	instr_time	start;			/* ... and when that was */
 	BlockNumber last_block;
 } AlexHeapPrefetch;
 
@@ -197,7 +211,8 @@ typedef struct AlexScan
 	IndexScanDesc scan;
 	Relation	index;
 	MemoryContext context;		/* of all that the scan holds */
-	MemoryContext scratch;		/* of what support functions leave */
+	MemoryContext scratch;		/* of what support functions leave; NULL until
+								 * needed */
 	MemoryContextCallback release;
 	AlexCodec	codec;
 
@@ -260,7 +275,8 @@ typedef struct AlexScan
 	IndexFetchTableData *heap_fetch;
 	TupleTableSlot *heap_slot;
 
-	AlexEntry	entries[ALEX_LEAF_BLOCK];	/* read from the memtable */
+	AlexEntry  *entries;		/* a batch read from the memtable; NULL until
+								 * needed */
 } AlexScan;
 
 /* Entries that two sources both delivered; see scan_merge.c. */
@@ -292,6 +308,7 @@ alex_scan_leave(AlexScan *state)
 }
 
 /* scan.c */
+extern MemoryContext alex_scan_create_scratch(AlexScan *state);
 extern void alex_scan_take_view(AlexScan *state);
 /* The same for counting entries: the memtable may not be loaded. */
 extern void alex_scan_glance(AlexScan *state);
@@ -304,6 +321,14 @@ extern bool alex_scan_memtable_entry_is_visible(AlexScan *state);
 extern void alex_scan_load_interval(AlexScan *state, int number);
 /* Counts the current interval, for statistics and for compaction. */
 extern void alex_scan_count_interval(AlexScan *state);
+
+/* Memory for support functions. */
+static inline MemoryContext
+alex_scan_scratch(AlexScan *state)
+{
+	return likely(state->scratch != NULL) ? state->scratch :
+		alex_scan_create_scratch(state);
+}
 
 /* Number of intervals, of which the NULLs are one. */
 static inline int
@@ -376,8 +401,6 @@ extern void alex_heap_prefetch_next(AlexScan *state);
 static inline void
 alex_heap_prefetch(AlexScan *state)
 {
-	if (state->prefetch.max_distance == 0)
-		return;
 	if (likely(state->prefetch.pause > 0))
 		state->prefetch.pause--;
 	else

@@ -29,7 +29,11 @@
 AlexCursor *
 alex_cursor_create(AlexScan *state)
 {
-	return MemoryContextAllocZero(state->context, sizeof(AlexCursor));
+	AlexCursor *cursor = MemoryContextAlloc(state->context,
+											sizeof(AlexCursor));
+
+	memset(cursor, 0, offsetof(AlexCursor, keys));
+	return cursor;
 }
 
 /*
@@ -265,9 +269,13 @@ load_from_run(AlexScan *state, AlexCursor *cursor)
 static int
 load_from_memtable(AlexScan *state, AlexCursor *cursor)
 {
-	AlexEntry  *entries = state->entries;
+	AlexEntry  *entries;
 	int			count;
 
+	if (unlikely(state->entries == NULL))
+		state->entries = MemoryContextAlloc(state->context,
+											ALEX_LEAF_BLOCK * sizeof(AlexEntry));
+	entries = state->entries;
 	if (!state->snapshot_is_mvcc && !state->is_reader)
 		alex_scan_enter(state);
 	count = alex_view_read(state->local, state->index, &state->view,

@@ -9,11 +9,18 @@
  * scans do.  How far ahead is what effective_io_concurrency, or the setting of
  * the table's tablespace, allows.
  *
+ * Asking costs a system call a block.  That is time lost if the block is in
+ * the operating system's cache, about which it cannot be asked.  But it can be
+ * told from the time: a scan that comes by its rows faster than a device reads
+ * blocks does not wait for one.  So a scan first looks on while it delivers a
+ * few rows, a SAMPLE: how many blocks were read, and how long did it take?  As
+ * long as that was not worth while, it goes on without asking, and takes the
+ * next sample after a pause, which gets longer each time.  Otherwise it asks,
+ * and takes a sample now and then, since caches get warm.
+ *
  * Scans that end early, as with LIMIT, should not read what nobody wants: so
  * the distance begins at nothing and grows with the rows that were delivered.
  * Blocks that follow each other are left to the operating system's readahead.
- * Looking for blocks that turn out to be in shared buffers is time lost: where
- * most are, the scan stops looking for a while, and for longer each time.
  *
  * No buffer is pinned, so there is nothing to let go of.
  *
@@ -25,6 +32,7 @@
  */
 #include "postgres.h"
 
+#include "executor/instrument.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
@@ -32,33 +40,95 @@
 
 #include "alex/scan.h"
 
-/* Rows that a scan delivers before the first block is asked for. */
+/* Rows that a scan delivers before it takes the first sample. */
 #define ROWS_BEFORE				4
 
-/* Of so many blocks, at least so many must not have been cached. */
-#define SAMPLE_BLOCKS			16
-#define SAMPLE_MISSES			4
+/*
+ * Of so many rows, at least so many must have had a block read, and each of
+ * these reads must have taken so long (us).  No device is as fast, and no copy
+ * from the operating system's cache as slow.
+ */
+#define SAMPLE_ROWS				8
+#define SAMPLE_READS			2
+#define SLOW_READ				10
 
 /* Rows to be delivered without looking, at first and at most. */
 #define FIRST_PAUSE				64
 #define MAX_PAUSE				4096
 
+/* Rows between two samples of a scan that asks for blocks. */
+#define ROWS_OF_A_STRETCH		1024
+
 void
 alex_heap_prefetch_begin(AlexScan *state)
 {
 	AlexHeapPrefetch *prefetch = &state->prefetch;
+
+	prefetch->stage = ALEX_PREFETCH_UNKNOWN;
+	prefetch->pause = ROWS_BEFORE;
+}
+
+static int64
+blocks_read(void)
+{
+	return pgBufferUsage.shared_blks_read + pgBufferUsage.local_blks_read;
+}
+
+/* A scan comes to its fifth row: may it ask for blocks at all? */
+static void
+begin_slow(AlexScan *state)
+{
+	AlexHeapPrefetch *prefetch = &state->prefetch;
+	int			max_distance = 0;
+
+#ifdef USE_PREFETCH
 	Relation	heap = state->scan->heapRelation;
 
-	memset(prefetch, 0, sizeof(AlexHeapPrefetch));
-	prefetch->last_block = InvalidBlockNumber;
-	prefetch->pause = ROWS_BEFORE;
-	prefetch->next_pause = FIRST_PAUSE;
-#ifdef USE_PREFETCH
 	/* index-only scans visit few blocks, and do not say which */
 	if (heap != NULL && !state->scan->xs_want_itup)
-		prefetch->max_distance =
+		max_distance =
 			get_tablespace_io_concurrency(heap->rd_rel->reltablespace);
 #endif
+	prefetch->max_distance = max_distance;
+	prefetch->distance = 0;
+	prefetch->next_pause = FIRST_PAUSE;
+	prefetch->last_block = InvalidBlockNumber;
+	if (max_distance == 0)
+		prefetch->pause = INT_MAX;
+	else
+		prefetch->stage = ALEX_PREFETCH_LOOK;
+}
+
+static void
+begin_sample(AlexHeapPrefetch *prefetch)
+{
+	prefetch->reads = blocks_read();
+	INSTR_TIME_SET_CURRENT(prefetch->start);
+	prefetch->stage = ALEX_PREFETCH_SAMPLE;
+	prefetch->pause = SAMPLE_ROWS - 1;
+}
+
+static void
+end_sample(AlexHeapPrefetch *prefetch)
+{
+	int64		reads = blocks_read() - prefetch->reads;
+	instr_time	elapsed;
+
+	INSTR_TIME_SET_CURRENT(elapsed);
+	INSTR_TIME_SUBTRACT(elapsed, prefetch->start);
+	if (reads >= SAMPLE_READS &&
+		INSTR_TIME_GET_MICROSEC(elapsed) >= reads * SLOW_READ)
+	{
+		prefetch->stage = ALEX_PREFETCH_ASK;
+		prefetch->rows = ROWS_OF_A_STRETCH;
+		prefetch->next_pause = FIRST_PAUSE;
+	}
+	else
+	{
+		prefetch->stage = ALEX_PREFETCH_LOOK;
+		prefetch->pause = prefetch->next_pause;
+		prefetch->next_pause = Min(prefetch->next_pause * 2, MAX_PAUSE);
+	}
 }
 
 /* Asks for the block of a TID. */
@@ -68,45 +138,23 @@ prefetch_block(AlexScan *state, uint64 tid)
 	AlexHeapPrefetch *prefetch = &state->prefetch;
 	BlockNumber block = ALEX_TID_BLOCK(tid);
 	BlockNumber last = prefetch->last_block;
-	PrefetchBufferResult result;
 
 	prefetch->last_block = block;
-	if (block == last)
+	if (block == last ||
+		(last != InvalidBlockNumber &&
+		 (block == last + 1 || block + 1 == last)))
 		return;
-	prefetch->sampled++;
-	if (last != InvalidBlockNumber &&
-		(block == last + 1 || block + 1 == last))
-		return;
-	result = PrefetchBuffer(state->scan->heapRelation, MAIN_FORKNUM, block);
-	if (!BufferIsValid(result.recent_buffer))
-		prefetch->missed++;
+	PrefetchBuffer(state->scan->heapRelation, MAIN_FORKNUM, block);
 }
 
-/*
- * The scan is about to deliver an entry of its source's batch: asks for the
- * blocks of those that come next.
- */
-void
-alex_heap_prefetch_next(AlexScan *state)
+/* Asks for the blocks of the entries that come next in the source's batch. */
+static void
+prefetch_blocks(AlexScan *state)
 {
 	AlexHeapPrefetch *prefetch = &state->prefetch;
 	AlexCursor *cursor = state->source;
 	int			distance;
 
-	if (prefetch->sampled >= SAMPLE_BLOCKS)
-	{
-		bool		worth_while = prefetch->missed >= SAMPLE_MISSES;
-
-		prefetch->sampled = 0;
-		prefetch->missed = 0;
-		if (!worth_while)
-		{
-			prefetch->pause = prefetch->next_pause;
-			prefetch->next_pause = Min(prefetch->next_pause * 2, MAX_PAUSE);
-			return;
-		}
-		prefetch->next_pause = FIRST_PAUSE;
-	}
 	if (prefetch->distance < prefetch->max_distance)
 		prefetch->distance++;
 
@@ -121,5 +169,32 @@ alex_heap_prefetch_next(AlexScan *state)
 		prefetch_block(state, cursor->tids[state->forward ?
 										   cursor->at + ahead :
 										   cursor->at - ahead]);
+	}
+}
+
+/*
+ * The scan is about to deliver an entry of its source's batch, and not in a
+ * pause.
+ */
+void
+alex_heap_prefetch_next(AlexScan *state)
+{
+	AlexHeapPrefetch *prefetch = &state->prefetch;
+
+	if (prefetch->stage == ALEX_PREFETCH_UNKNOWN)
+		begin_slow(state);
+	else if (prefetch->stage == ALEX_PREFETCH_SAMPLE)
+		end_sample(prefetch);
+	if (prefetch->stage == ALEX_PREFETCH_LOOK && prefetch->pause == 0)
+		begin_sample(prefetch);
+	if (prefetch->stage != ALEX_PREFETCH_ASK)
+		return;
+
+	prefetch_blocks(state);
+	if (--prefetch->rows == 0)
+	{
+		/* first come the rows whose blocks were asked for */
+		prefetch->stage = ALEX_PREFETCH_LOOK;
+		prefetch->pause = prefetch->distance;
 	}
 }

@@ -68,8 +68,6 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 	state->scan = scan;
 	state->index = index;
 	state->context = context;
-	state->scratch = AllocSetContextCreate(context, "alex scan keys",
-										   ALLOCSET_SMALL_SIZES);
 	state->release.func = release_shared;
 	state->release.arg = state;
 	MemoryContextRegisterResetCallback(context, &state->release);
@@ -80,6 +78,14 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 	scan->xs_itupdesc = RelationGetDescr(index);
 	scan->opaque = state;
 	return scan;
+}
+
+MemoryContext
+alex_scan_create_scratch(AlexScan *state)
+{
+	state->scratch = AllocSetContextCreate(state->context, "alex scan keys",
+										   ALLOCSET_SMALL_SIZES);
+	return state->scratch;
 }
 
 /* Cursors are about to be started anew, or let go. */
@@ -551,7 +557,7 @@ index_tuple(AlexScan *state)
 						sizeof(int64));
 		return state->tuple;
 	}
-	old_context = MemoryContextSwitchTo(state->scratch);
+	old_context = MemoryContextSwitchTo(alex_scan_scratch(state));
 	value = FunctionCall1Coll(codec->value, codec->collation,
 							  Int64GetDatum(alex_codec_load(codec, state->current.key)));
 	MemoryContextSwitchTo(old_context);

@@ -173,7 +173,8 @@ argument_type_create(AlexScan *state, Oid type)
 	argument_type->type = type;
 	argument_type->low = low;
 	argument_type->high = high;
-	argument_type->is_lane = low == high && low->fn_addr == alex_lane_int8;
+	argument_type->is_int8 = low == high && low->fn_addr == alex_lane_int8;
+	argument_type->is_int4 = low == high && low->fn_addr == alex_lane_int4;
 	argument_type->next = state->argument_types;
 	state->argument_types = argument_type;
 	return argument_type;
@@ -196,20 +197,16 @@ argument_type_of(AlexScan *state, ScanKey key)
 	return argument_type_create(state, type);
 }
 
+/* "function" is the type's low or high. */
 static inline int64
-low_lane(AlexArgumentType *type, Oid collation, Datum argument)
+lane_of(AlexArgumentType *type, FmgrInfo *function, Oid collation,
+		Datum argument)
 {
-	if (type->is_lane)
+	if (type->is_int8)
 		return DatumGetInt64(argument);
-	return DatumGetInt64(FunctionCall1Coll(type->low, collation, argument));
-}
-
-static inline int64
-high_lane(AlexArgumentType *type, Oid collation, Datum argument)
-{
-	if (type->is_lane)
-		return DatumGetInt64(argument);
-	return DatumGetInt64(FunctionCall1Coll(type->high, collation, argument));
+	if (type->is_int4)
+		return DatumGetInt32(argument);
+	return DatumGetInt64(FunctionCall1Coll(function, collation, argument));
 }
 
 /*
@@ -227,26 +224,26 @@ interval_of(AlexScan *state, ScanKey key, AlexArgumentType *type,
 	switch (key->sk_strategy)
 	{
 		case BTLessStrategyNumber:
-			last = low_lane(type, collation, argument);
+			last = lane_of(type, type->low, collation, argument);
 			if (last == PG_INT64_MIN)
 				return false;
 			last--;
 			break;
 		case BTLessEqualStrategyNumber:
-			last = high_lane(type, collation, argument);
+			last = lane_of(type, type->high, collation, argument);
 			break;
 		case BTEqualStrategyNumber:
-			first = low_lane(type, collation, argument);
+			first = lane_of(type, type->low, collation, argument);
 			if (type->high == type->low)
 				last = first;
 			else
-				last = high_lane(type, collation, argument);
+				last = lane_of(type, type->high, collation, argument);
 			break;
 		case BTGreaterEqualStrategyNumber:
-			first = low_lane(type, collation, argument);
+			first = lane_of(type, type->low, collation, argument);
 			break;
 		case BTGreaterStrategyNumber:
-			first = high_lane(type, collation, argument);
+			first = lane_of(type, type->high, collation, argument);
 			if (first == PG_INT64_MAX)
 				return false;
 			first++;
@@ -337,7 +334,7 @@ prepare_simple(AlexScan *state)
 		key->sk_attno != 1)
 		return false;
 	type = argument_type_of(state, key);
-	if (!type->is_lane)
+	if (!type->is_int8 && !type->is_int4)
 		return false;
 	list_reserve(state, &state->intervals, 1);
 	state->intervals.count = interval_of(state, key, type, key->sk_argument,
@@ -359,7 +356,7 @@ alex_scan_keys_prepare(AlexScan *state)
 	if (prepare_simple(state))
 		return;
 
-	old_context = MemoryContextSwitchTo(state->scratch);
+	old_context = MemoryContextSwitchTo(alex_scan_scratch(state));
 	list_reserve(state, &state->intervals, 1);
 	state->intervals.items[0].low = 0;
 	state->intervals.items[0].high = PG_UINT64_MAX;

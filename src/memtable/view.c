@@ -39,6 +39,7 @@
 #define ALEX_MAX_LOCALS			256
 
 static HTAB *locals = NULL;
+static AlexLocal *last_acquired = NULL;
 static uint64 local_clock = 0;
 
 static void
@@ -82,6 +83,8 @@ forget_oldest(void)
 	if (oldest != NULL)
 	{
 		reset_local(oldest);
+		if (oldest == last_acquired)
+			last_acquired = NULL;
 		hash_search(locals, &oldest->node, HASH_REMOVE, NULL);
 	}
 }
@@ -108,7 +111,12 @@ alex_local_acquire(Relation index)
 	node.node = index->rd_node;
 	node.backend = index->rd_backend;
 
-	local = hash_search(locals, &node, HASH_FIND, NULL);
+	/* a statement that is executed over and over reads the same index */
+	if (last_acquired != NULL &&
+		memcmp(&last_acquired->node, &node, sizeof(node)) == 0)
+		local = last_acquired;
+	else
+		local = hash_search(locals, &node, HASH_FIND, NULL);
 	if (local == NULL)
 	{
 		if (hash_get_num_entries(locals) >= ALEX_MAX_LOCALS)
@@ -119,6 +127,7 @@ alex_local_acquire(Relation index)
 	}
 	local->references++;
 	local->last_used = ++local_clock;
+	last_acquired = local;
 
 	return local;
 }
