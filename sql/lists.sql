@@ -97,6 +97,17 @@ SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
 INSERT INTO lists SELECT i * 770, i FROM generate_series(1, 200) i;
 SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
 
+-- TIDs gathered for a bitmap, in as little memory as there may be, and in a
+-- little more
+SET work_mem = '64kB';
+SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
+SET work_mem = '65kB';
+SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
+SELECT * FROM agree('k > 0');
+SET work_mem = '100kB';
+SELECT * FROM agree('k > 0');
+RESET work_mem;
+
 -- dead bits, and entries that scans find dead
 DELETE FROM lists WHERE k % 70 = 0;
 SELECT * FROM agree_all() WHERE disagree IS NOT NULL;

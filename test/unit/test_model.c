@@ -332,6 +332,50 @@ wrong_at_random(const Tree *tree, const AlexModelSource *source, int n)
 	return wrong;
 }
 
+/*
+ * The same for groups of keys, ascending as those of a list are, of all sizes
+ * that a group may have.  What a group's lookup answers is where a lookup of
+ * (key, 0) alone would lead.
+ */
+static uint32_t
+wrong_in_groups(const Tree *tree, int ngroups)
+{
+	uint64_t	keys[ALEX_MODEL_GROUP];
+	uint32_t	numbers[ALEX_MODEL_GROUP];
+	uint64_t	state = 815;
+	uint32_t	wrong = 0;
+
+	for (int group = 0; group < ngroups; group++)
+	{
+		int			nkeys = 1 + group % ALEX_MODEL_GROUP;
+		uint64_t	spread = unit_random(&state) % 64;
+
+		for (int i = 0; i < nkeys; i++)
+		{
+			uint32_t	near = unit_random(&state) % tree->nfences;
+
+			keys[i] = unit_random(&state) >> spread;
+			if (group % 3 > 0)
+				keys[i] = tree->fences[near].key +
+					(group % 3 > 1 ? keys[i] : i % 3 - 1);
+		}
+		for (int i = 1; i < nkeys; i++)
+		{
+			uint64_t	key = keys[i];
+			int			at = i;
+
+			for (; at > 0 && keys[at - 1] > key; at--)
+				keys[at] = keys[at - 1];
+			keys[at] = key;
+		}
+		alex_model_find_group(&tree->mapped, keys, nkeys, numbers);
+		for (int i = 0; i < nkeys; i++)
+			wrong += numbers[i] != alex_model_find(&tree->mapped, keys[i], 0) ||
+				numbers[i] != reference_find(tree, keys[i], 0);
+	}
+	return wrong;
+}
+
 static uint32_t
 wrong_fences(const Tree *tree, const AlexModelSource *source, uint32_t stride)
 {
@@ -370,6 +414,8 @@ test_lookups(Distribution distribution, uint32_t n)
 			wrong_at_random(&tree, &tree.handed_out, 1000) == 0 &&
 			!pager.out_of_range,
 			"%s, %u: lookups in pages handed out", name, n);
+	unit_ok(wrong_in_groups(&tree, 300) == 0,
+			"%s, %u: groups of lookups", name, n);
 	unit_ok(wrong_fences(&tree, &tree.mapped, 1) == 0 &&
 			wrong_fences(&tree, &tree.handed_out, stride) == 0,
 			"%s, %u: fences read back", name, n);
