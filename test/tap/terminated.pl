@@ -45,6 +45,7 @@ my @cases   = (
 	[ 'vacuum-before-flush',        'VACUUM t' ],
 	[ 'vacuum-before-barrier',      'VACUUM t' ],
 	[ 'vacuum-after-barrier',       'VACUUM t' ],
+	[ 'sweep-before-wait',          'VACUUM t' ],
 	[ 'build-before-install',       'REINDEX INDEX t_k' ]);
 
 sub waiting_pid
@@ -72,6 +73,8 @@ foreach my $how ('terminate', 'cancel')
 		$node->safe_psql('postgres', 'SET alexam.memtable_entries = 100000; ' . fill_query(150))
 		  if $failpoint =~ /^seal/;
 		$node->safe_psql('postgres', "$compact; " . fill_query(1)) if $failpoint =~ /^remove/;
+		# pages of a run that has never been listed
+		$node->psql('postgres', "SET alexam.failpoint = 'run-before-flush'; $compact") if $failpoint =~ /^sweep/;
 		$sql = fill_query(150) if $sql eq 'INSERT';
 		$sql = fill_query(900) if $sql eq 'LARGE';
 
@@ -106,6 +109,37 @@ foreach my $how ('terminate', 'cancel')
 	}
 }
 is($reached, 2 * @cases, 'all failpoints were reached');
+
+# The sweep waits for a direct seal, whose pages look like orphans.
+foreach my $how ('terminate', 'cancel')
+{
+	my $name   = "$how while the sweep waits for a direct seal";
+	my $writer = $node->background_psql('postgres', on_error_stop => 0);
+	my $vacuum = $node->background_psql('postgres', on_error_stop => 0);
+
+	$writer->query_safe("SET application_name = 'writer_$how'; SET alexam.failpoint = 'direct-seal-before-install?'");
+	$writer->query_until(qr/started/, "\\echo started\n" . fill_query(900) . ";\n");
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'writer_$how' AND wait_event_type = 'Extension'")
+	  or die "$name: no direct seal waits";
+	$vacuum->query_safe("SET application_name = 'vacuum_$how'");
+	$vacuum->query_until(qr/started/, "\\echo started\nVACUUM (INDEX_CLEANUP on) t;\n");
+	ok($node->poll_query_until('postgres',
+			"SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+			  . "WHERE application_name = 'vacuum_$how' AND locktype = 'page' AND page = 2 AND NOT granted"),
+		"$name: it waits");
+	my $pid = $node->safe_psql('postgres',
+		"SELECT pg_${how}_backend(pid), pid FROM pg_stat_activity WHERE application_name = 'vacuum_$how'") =~ s/.*\|//r;
+	$node->poll_query_until('postgres', $how eq 'terminate'
+		? "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"
+		: "SELECT state ~ 'idle' FROM pg_stat_activity WHERE pid = $pid")
+	  or die "$name: the session does not end";
+	eval { $vacuum->quit };
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'writer_$how'");
+	eval { $writer->quit };
+	compare_scans($node, 't', $name);
+	check_index($node, 't_k', $name);
+}
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started, 'the server has not gone down');
 $node->safe_psql('postgres', 'VACUUM t');
 is((page_counts($node, 't_k'))[2], 0, 'no page is lost');
