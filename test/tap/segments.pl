@@ -109,7 +109,8 @@ foreach my $table (sort keys %only_file)
 	all_fail($table, $only_file{$table}, $title);
 	rename("$path.saved", $path) or die "$path: $!";
 	$node->restart;
-	all_is_well($table, "$title, the file is back");
+	compare_scans($node, $table, "$title, the file is back");
+	check_index($node, "${table}_k", "$title, the file is back");
 
 	# without the file
 	unlink($path) or die "$path: $!";
@@ -129,11 +130,10 @@ $node->start;
 $node->safe_psql('postgres', 'INSERT INTO large SELECT i, i FROM generate_series(200000, 230000) i');
 cmp_ok(-s "$path.1", '>', 8192, 'there is a second segment');
 compare_scans($node, 'large', 'two segments');
-check_index($node, 'large_k', 'two segments');
 
 foreach my $how ('moved', 'emptied', 'cut')
 {
-	foreach my $state ('stopped', 'running')
+	foreach my $state ($how eq 'moved' ? ('stopped', 'running') : 'running')
 	{
 		my $title = "second segment $how, $state server";
 		my $blocks = $segment + ($how eq 'cut' ? 1 : 0);
@@ -147,7 +147,6 @@ foreach my $how ('moved', 'emptied', 'cut')
 		rename("$path.saved", "$path.1") or die "$path.1: $!";
 		$node->restart;
 		compare_scans($node, 'large', "$title, it is back");
-		check_index($node, 'large_k', "$title, it is back");
 	}
 }
 all_is_well('large', 'second segment');
