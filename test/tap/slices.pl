@@ -315,12 +315,17 @@ ok($node->poll_query_until('postgres', q{SELECT runs = 1 AND retired_runs = 0 FR
 
 #
 # The size of the file against that of a fresh index.  Random keys throughout.
-# On a busy machine workers may come late; they are waited for.
+# On a busy machine workers may come late; they are waited for, also those that
+# have been asked for and are not there yet.
 #
 sub wait_idle
 {
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 $workers AND state = 'active'")
-	  or die 'a worker does not come to an end';
+	foreach my $look (1 .. 4)
+	{
+		$node->poll_query_until('postgres', "SELECT count(*) = 0 $workers AND state = 'active'")
+		  or die 'a worker does not come to an end';
+		usleep(50_000);
+	}
 	return;
 }
 

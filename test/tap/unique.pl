@@ -69,7 +69,7 @@ sub send_to_failpoint
 	$session->query("SET alexam.failpoint = '$failpoint\@$barrier'");
 	send_statement($session, $sql);
 	$node->poll_query_until('postgres',
-		"SELECT state = 'active' AND wait_event IS NULL AND now() - query_start > '200 ms' "
+		"SELECT state = 'active' AND wait_event = 'Extension' "
 		  . "FROM pg_stat_activity WHERE application_name = '$name' AND query = '$sql;'")
 	  or die "$name does not come to $failpoint";
 	return;
