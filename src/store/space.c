@@ -262,7 +262,10 @@ alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 			Buffer		buffer;
 			Page		page;
 
-			/* only a damaged manifest names it twice; then, do not hang */
+			/*
+			 * A page that one run took over from another is named twice when
+			 * both leave at once: do not wait for ourselves.
+			 */
 			if (holds_block(buffers, nbuffers, pages[next].block))
 				continue;
 

@@ -15,18 +15,21 @@ use Lab::Server;
 our @clients = (1, 2, 8);
 our @names;
 
-foreach my $script (qw(mixed50 mixed95))
+# How many of a hundred transactions read.
+my @shares = (50, 95);
+
+foreach my $reads (@shares)
 {
-	push(@names, "${script}_$_") foreach (@clients);
+	push(@names, "mixed${reads}_$_") foreach (@clients);
 }
 
 # The script for a subject, made from the one in bench/pgbench.
 sub script_for
 {
-	my ($tables, $script, $subject) = @_;
-	my $path = "$tables->{files}/$script.$subject.sql";
+	my ($tables, $subject) = @_;
+	my $path = "$tables->{files}/mixed.$subject.sql";
 
-	open(my $in, '<', "$ENV{WORK}/pgbench/$script.sql") or die "$script: $!\n";
+	open(my $in, '<', "$ENV{WORK}/pgbench/mixed.sql") or die "mixed.sql: $!\n";
 	open(my $out, '>', $path) or die "$path: $!\n";
 	while (my $line = <$in>)
 	{
@@ -39,13 +42,13 @@ sub script_for
 
 sub transactions_per_second
 {
-	my ($lab, $tables, $script, $subject, $clients) = @_;
+	my ($lab, $tables, $reads, $subject, $clients) = @_;
 	my @lines = Lab::Server::run(
 		"$ENV{BINDIR}/pgbench", '--no-vacuum', '--protocol=prepared',
 		"--client=$clients", '--jobs=' . ($clients > 1 ? 2 : 1),
 		"--time=$lab->{settings}{duration}", '--random-seed=1',
-		"--define=rows=$tables->{rows}", "--define=uniform=" . ($tables->{where}{keys} eq 'uniform' ? 1 : 0),
-		'--file=' . script_for($tables, $script, $subject), 'postgres');
+		"--define=reads=$reads", "--define=rows=$tables->{rows}", "--define=uniform=" . ($tables->{where}{keys} eq 'uniform' ? 1 : 0),
+		'--file=' . script_for($tables, $subject), 'postgres');
 
 	foreach my $line (@lines)
 	{
@@ -59,11 +62,11 @@ sub mixed
 	my ($lab, $tables) = @_;
 	my ($results, $where, $server) = ($lab->{results}, $tables->{where}, $lab->{server});
 
-	foreach my $script (qw(mixed50 mixed95))
+	foreach my $reads (@shares)
 	{
 		foreach my $clients (@clients)
 		{
-			my $workload = "${script}_$clients";
+			my $workload = "mixed${reads}_$clients";
 
 			next if !$results->is_wanted($where, $workload);
 			foreach my $round (1 .. $lab->{settings}{write_rounds})
@@ -77,7 +80,7 @@ sub mixed
 					$server->do('CHECKPOINT');
 					$server->settle;
 					$results->add($where, $workload, 'tps', $subject,
-						transactions_per_second($lab, $tables, $script, $subject, $clients));
+						transactions_per_second($lab, $tables, $reads, $subject, $clients));
 				}
 			}
 			$results->announce($where, $workload);

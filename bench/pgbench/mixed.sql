@@ -1,5 +1,5 @@
-\set read random(1, 100)
-\if :read <= 50
+\set draw random(1, 100)
+\if :draw <= :reads
 	\if :uniform
 		\set k random(1, (1 << 60) - 1)
 	\else
