@@ -93,6 +93,13 @@ sub run
 	return;
 }
 
+# PostgreSQL's own fault: when a transaction that made an unlogged relation is
+# rolled back, its init fork is removed at once, its main fork cut to nothing and
+# kept until the next checkpoint.  If the server dies before the record of the
+# rollback is written, redo makes the init fork anew, and the main fork is in its
+# way.  The next start removes it.
+my $own_fault = qr{FATAL:  could not create file "[\w/]+": File exists};
+
 sub start
 {
 	my ($self) = @_;
@@ -104,15 +111,26 @@ sub start
 	my $error = $@;
 	my ($text) = $self->log_since($position);
 
-	# PostgreSQL's own fault: when a transaction that made an unlogged relation
-	# is rolled back, its init fork is removed at once, its main fork cut to
-	# nothing and kept until the next checkpoint.  If the server dies before the
-	# record of the rollback is written, redo makes the init fork anew, and the
-	# main fork is in its way.  The next start removes it.
-	die $error if $text !~ m{FATAL:  could not create file "[\w/]+": File exists};
+	die $error if $text !~ $own_fault;
 	$self->{second_starts}++;
 	$self->run(@command);
 	return;
+}
+
+# Waits for the postmaster to recover from the crash of a process by itself.
+# False if it meets with that same fault, of which the log from this position
+# on tells; then it has ended.
+sub recovers
+{
+	my ($self, $position) = @_;
+
+	$self->wait_until(sub { !$self->pid || $self->try_to_connect },
+		'the server does not recover');
+	return 1 if $self->pid;
+	my ($text) = $self->log_since($position);
+	die "the server has ended, see $self->{log}\n" if $text !~ $own_fault;
+	$self->{second_starts}++;
+	return 0;
 }
 
 # Starts the server and kills it a moment later, in the midst of recovery.
@@ -191,22 +209,26 @@ sub wait_until
 	return;
 }
 
+# A connection, or undef while the server is starting or stopping.
+sub try_to_connect
+{
+	my ($self) = @_;
+	my $handle = DBI->connect("dbi:Pg:dbname=postgres;host=$self->{socket};port=$self->{port}",
+		'postgres', '', { RaiseError => 0, PrintError => 0, PrintWarn => 0, AutoCommit => 1 });
+
+	die "no connection: $DBI::errstr\n"
+	  if !$handle
+	  && $DBI::errstr !~ /the database system is|No such file|Connection refused|server closed|terminat/;
+	return $handle;
+}
+
 # Connects, waiting until the server accepts connections.
 sub connect
 {
-	my ($self, %settings) = @_;
+	my ($self) = @_;
 	my $handle;
 
-	$self->wait_until(
-		sub {
-			$handle = DBI->connect("dbi:Pg:dbname=postgres;host=$self->{socket};port=$self->{port}",
-				'postgres', '', { RaiseError => 0, PrintError => 0, PrintWarn => 0, AutoCommit => 1 });
-			return 1 if $handle;
-			die "no connection: $DBI::errstr\n"
-			  if $DBI::errstr !~ /the database system is|No such file|Connection refused|server closed|terminat/;
-			return 0;
-		},
-		'the server accepts no connections');
+	$self->wait_until(sub { $handle = $self->try_to_connect }, 'the server accepts no connections');
 	$handle->{pg_server_prepare} = 0;
 	return $handle;
 }

@@ -141,6 +141,8 @@ sub dismiss
 {
 	my ($self) = @_;
 
+	# some may have ended already
+	local $SIG{PIPE} = 'IGNORE';
 	foreach my $member ($self->members)
 	{
 		kill('TERM', $member->{pid}) if $member->{busy};
