@@ -19,22 +19,19 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "alex/learned.h"
+#include "kernels.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define BLOCK_WORDS		8
-#define WORD_SHIFT		6		/* a word has 2^6 bits */
-
-_Static_assert(BLOCK_WORDS << WORD_SHIFT == 8 * ALEX_BLOOM_BLOCK_BYTES,
-			   "words make a block");
+_Static_assert(ALEX_BLOOM_WORDS << ALEX_BLOOM_WORD_SHIFT ==
+			   8 * ALEX_BLOOM_BLOCK_BYTES, "words make a block");
 
 /*
  * Odd multipliers, one a word: the highest bits of the product pick the bit.
  * They are part of the format of bloom pages.
  */
-static const uint32_t salts[BLOCK_WORDS] = {
+const uint32_t alex_bloom_salts[ALEX_BLOOM_WORDS] = {
 	0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F,
 	0x165667B1, 0xD3A2646D, 0xFD7046C5, 0xB55A4F09
 };
@@ -42,8 +39,8 @@ static const uint32_t salts[BLOCK_WORDS] = {
 static inline uint64_t
 word_bit(uint64_t hash, int word)
 {
-	return UINT64_C(1) << (((uint32_t) hash * salts[word]) >>
-						   (32 - WORD_SHIFT));
+	return UINT64_C(1) << (((uint32_t) hash * alex_bloom_salts[word]) >>
+						   (32 - ALEX_BLOOM_WORD_SHIFT));
 }
 
 uint64_t
@@ -77,17 +74,23 @@ alex_bloom_add(void *block, uint64_t hash)
 {
 	uint64_t   *words = (uint64_t *) block;
 
-	for (int word = 0; word < BLOCK_WORDS; word++)
+	for (int word = 0; word < ALEX_BLOOM_WORDS; word++)
 		words[word] |= word_bit(hash, word);
+}
+
+bool
+alex_bloom_test_scalar(const void *block, uint64_t hash)
+{
+	const uint64_t *words = (const uint64_t *) block;
+	uint64_t	missing = 0;
+
+	for (int word = 0; word < ALEX_BLOOM_WORDS; word++)
+		missing |= word_bit(hash, word) & ~words[word];
+	return missing == 0;
 }
 
 bool
 alex_bloom_test(const void *block, uint64_t hash)
 {
-	const uint64_t *words = (const uint64_t *) block;
-	uint64_t	missing = 0;
-
-	for (int word = 0; word < BLOCK_WORDS; word++)
-		missing |= word_bit(hash, word) & ~words[word];
-	return missing == 0;
+	return alex_kernels.bloom_test(block, hash);
 }

@@ -97,7 +97,8 @@ const AlexKernels alex_kernels_scalar = {
 	.count_less = count_less_scalar,
 	.split = split_scalar,
 	.join = join_scalar,
-	.fill = fill_scalar
+	.fill = fill_scalar,
+	.bloom_test = alex_bloom_test_scalar
 };
 
 AlexKernels alex_kernels = {
@@ -106,7 +107,8 @@ AlexKernels alex_kernels = {
 	.count_less = count_less_scalar,
 	.split = split_scalar,
 	.join = join_scalar,
-	.fill = fill_scalar
+	.fill = fill_scalar,
+	.bloom_test = alex_bloom_test_scalar
 };
 
 #ifdef ALEX_KERNELS_X86

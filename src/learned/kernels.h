@@ -63,6 +63,9 @@ typedef struct AlexKernels
 
 	/* Fills in numbers that follow each other. */
 	void		(*fill) (uint64_t *out, int count, uint64_t first);
+
+	/* Are all bits of a hash in a block of a Bloom filter? */
+	bool		(*bloom_test) (const void *block, uint64_t hash);
 } AlexKernels;
 
 /* The kernels in use: a copy of one of those below. */
@@ -74,6 +77,14 @@ extern const AlexKernels alex_kernels_scalar ALEX_HIDDEN;
 extern const AlexKernels alex_kernels_avx2 ALEX_HIDDEN;
 extern const AlexKernels alex_kernels_avx512 ALEX_HIDDEN;
 #endif
+
+/* Of Bloom filters: see bloom.c. */
+#define ALEX_BLOOM_WORDS		8	/* of 64 bits, in a block */
+#define ALEX_BLOOM_WORD_SHIFT	6	/* a word has 2^6 bits */
+
+extern const uint32_t alex_bloom_salts[ALEX_BLOOM_WORDS] ALEX_HIDDEN;
+extern bool alex_bloom_test_scalar(const void *block,
+								   uint64_t hash) ALEX_HIDDEN;
 
 /* The kernels that this processor can run, from the scalar ones up, or NULL. */
 extern const AlexKernels *alex_kernels_available(int number) ALEX_HIDDEN;

@@ -289,13 +289,42 @@ fill_avx2(uint64_t *out, int count, uint64_t first)
 		out[done] = first + (uint64_t) done;
 }
 
+/* Which bit of each of the block's words is the key's. */
+static inline AVX2 __m256i
+bloom_bits(uint64_t hash)
+{
+	__m256i		product;
+
+	product = _mm256_mullo_epi32(_mm256_set1_epi32((int) (uint32_t) hash),
+								 _mm256_loadu_si256((const __m256i *) alex_bloom_salts));
+	return _mm256_srli_epi32(product, 32 - ALEX_BLOOM_WORD_SHIFT);
+}
+
+static AVX2 bool
+bloom_test_avx2(const void *block, uint64_t hash)
+{
+	const __m256i *words = (const __m256i *) block;
+	const __m256i one = _mm256_set1_epi64x(1);
+	const __m256i bits = bloom_bits(hash);
+	__m256i		low;
+	__m256i		high;
+
+	low = _mm256_sllv_epi64(one, _mm256_cvtepu32_epi64(_mm256_castsi256_si128(bits)));
+	high = _mm256_sllv_epi64(one, _mm256_cvtepu32_epi64(_mm256_extracti128_si256(bits, 1)));
+	low = _mm256_andnot_si256(_mm256_loadu_si256(words), low);
+	high = _mm256_andnot_si256(_mm256_loadu_si256(words + 1), high);
+	low = _mm256_or_si256(low, high);
+	return _mm256_testz_si256(low, low);
+}
+
 const AlexKernels alex_kernels_avx2 = {
 	.name = "avx2",
 	.unpack = unpack_avx2,
 	.count_less = count_less_avx2,
 	.split = split_avx2,
 	.join = join_avx2,
-	.fill = fill_avx2
+	.fill = fill_avx2,
+	.bloom_test = bloom_test_avx2
 };
 
 /*
@@ -486,13 +515,24 @@ fill_avx512(uint64_t *out, int count, uint64_t first)
 		_mm512_mask_storeu_epi64(out, (__mmask8) ((1 << count) - 1), eight);
 }
 
+static AVX512 bool
+bloom_test_avx512(const void *block, uint64_t hash)
+{
+	__m512i		bits = _mm512_cvtepu32_epi64(bloom_bits(hash));
+
+	bits = _mm512_sllv_epi64(_mm512_set1_epi64(1), bits);
+	bits = _mm512_andnot_si512(_mm512_loadu_si512(block), bits);
+	return _mm512_test_epi64_mask(bits, bits) == 0;
+}
+
 const AlexKernels alex_kernels_avx512 = {
 	.name = "avx512",
 	.unpack = unpack_avx512,
 	.count_less = count_less_avx512,
 	.split = split_avx512,
 	.join = join_avx512,
-	.fill = fill_avx512
+	.fill = fill_avx512,
+	.bloom_test = bloom_test_avx512
 };
 
 #endif							/* ALEX_KERNELS_X86 */

@@ -256,6 +256,70 @@ test_join_and_fill(const AlexKernels *kernels)
 	unit_ok(wrong == 0, "%s: join, fill", kernels->name);
 }
 
+/*
+ * Blocks from empty to full, each at the very end of the page: of hashes that
+ * were added all are found, and of others the same ones as by the scalar twin,
+ * of which some must be in and some not.
+ */
+static void
+test_bloom(const AlexKernels *kernels)
+{
+	uint8_t    *block = page + ALEX_PAGE_SIZE - ALEX_BLOOM_BLOCK_BYTES;
+	int			wrong = 0;
+	int			found = 0;
+	int			missed = 0;
+
+	for (int round = 0; round < 300; round++)
+	{
+		memset(block, 0, ALEX_BLOOM_BLOCK_BYTES);
+		for (int i = 0; i < round; i++)
+		{
+			uint64_t	hash = unit_random(&seed);
+
+			alex_bloom_add(block, hash);
+			wrong += !kernels->bloom_test(block, hash);
+		}
+		for (int i = 0; i < 200; i++)
+		{
+			uint64_t	hash = unit_random(&seed);
+			bool		expected = alex_bloom_test_scalar(block, hash);
+
+			wrong += kernels->bloom_test(block, hash) != expected;
+			*(expected ? &found : &missed) += 1;
+		}
+	}
+	unit_ok(wrong == 0 && found > 1000 && missed > 1000,
+			"%s: Bloom filter, %d found, %d missed", kernels->name, found,
+			missed);
+}
+
+/* One bit of the eight taken away: a key that is no longer there. */
+static void
+test_bloom_bits(const AlexKernels *kernels)
+{
+	uint64_t	block[ALEX_BLOOM_WORDS] = {0};
+	int			wrong = 0;
+
+	for (int i = 0; i < 1000; i++)
+	{
+		uint64_t	hash = unit_random(&seed);
+
+		alex_bloom_add(block, hash);
+		for (int word = 0; word < ALEX_BLOOM_WORDS; word++)
+		{
+			uint64_t	kept = block[word];
+
+			block[word] = 0;
+			wrong += kernels->bloom_test(block, hash);
+			block[word] = kept;
+		}
+		wrong += !kernels->bloom_test(block, hash);
+		memset(block, 0, sizeof(block));
+	}
+	unit_ok(wrong == 0, "%s: each word of a Bloom filter's block counts",
+			kernels->name);
+}
+
 /* Entries of many kinds: with exceptions in both columns, in all encodings. */
 static AlexEntry
 page_entry(int kind, int i)
@@ -363,6 +427,8 @@ main(void)
 		test_count_less(kernels);
 		test_split(kernels);
 		test_join_and_fill(kernels);
+		test_bloom(kernels);
+		test_bloom_bits(kernels);
 	}
 	for (int i = 1; (kernels = alex_kernels_available(i)) != NULL; i++)
 		test_pages(kernels);
