@@ -12,7 +12,9 @@ use warnings;
 use List::Util qw(max);
 use Time::HiRes qw(time);
 
+use Lab::Compaction;
 use Lab::Embedded;
+use Lab::Micro;
 use Lab::Mixed;
 use Lab::Plots;
 use Lab::Reads;
@@ -32,9 +34,12 @@ my $lab      = {
 	results  => Lab::Results->new($settings),
 	server   => Lab::Server->new };
 
+my $largest = max(@{ $settings->{sizes} });
+
 # Everything, or what is measured of keys other than the main ones.
 my @everything =
-  (@Lab::Reads::names, @Lab::Writes::names, @Lab::Upkeep::names, @Lab::Mixed::names);
+  (@Lab::Reads::names, @Lab::Writes::names, @Lab::Upkeep::names, @Lab::Mixed::names,
+	@Lab::Compaction::names);
 my @less = (@Lab::Reads::names, grep { /^insert/ } @Lab::Writes::names);
 
 sub is_any_wanted
@@ -71,11 +76,12 @@ sub measure
 	{
 		Lab::Writes::writes($lab, $tables);
 		Lab::Embedded::embedded($lab, $tables);
-		Lab::Mixed::mixed($lab, $tables);
+		Lab::Mixed::mixed($lab, $tables) if $where->{rows} >= $settings->{mixed_least};
 		Lab::Upkeep::recovery($lab, $tables);
-		Lab::Upkeep::upkeep($lab, $tables)
-		  if $where->{rows} <= $settings->{upkeep_limit};
+		Lab::Upkeep::upkeep($lab, $tables);
 		Lab::Upkeep::states($lab, $tables);
+		Lab::Compaction::compaction($lab, $tables)
+		  if $where->{keys} eq 'uniform' && $where->{rows} == $largest;
 	}
 	else
 	{
@@ -86,15 +92,16 @@ sub measure
 	return;
 }
 
+Lab::Micro::measure($lab);
 $lab->{server}->do('CREATE EXTENSION alexam');
 foreach my $rows (sort { $a <=> $b } @{ $settings->{sizes} })
 {
 	measure({ keys => $_, rows => $rows }, 1) foreach (@Lab::Settings::main_keys);
 }
 measure({ keys => $_, rows => $settings->{other_size} }, 0) foreach (@Lab::Settings::other_keys);
-measure({ keys => 'file', rows => max(@{ $settings->{sizes} }) }, 0) if $settings->{file};
+measure({ keys => 'file', rows => $largest }, 0) if $settings->{file};
 
-die "ONLY selects no figure\n" if !$lab->{results}->figures;
+die "ONLY selects no figure\n" if !$lab->{results}->figures && !$lab->{micro};
 my $out = "$ENV{WORK}/out";
 $lab->{results}->write_csv("$out/results.csv");
 my @plots = Lab::Plots::plots($lab, $out);

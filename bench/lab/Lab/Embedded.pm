@@ -1,6 +1,6 @@
 #
 # Lab::Embedded
-#	  SQLite and RocksDB: the same keys, in the same order, as many rows.
+#	  SQLite, RocksDB and, where it is, DuckDB: the same keys, in the same order, as many rows.
 #
 # A row through SQL and a heap is not a put into a key-value store.  So there
 # are two kinds of figures: of whole rows, and of what the index adds, which is
@@ -16,7 +16,7 @@ use warnings;
 use File::Path qw(remove_tree);
 use Lab::Server;
 
-my @engines = qw(sqlite rocksdb);
+my @engines = grep { -x "$ENV{WORK}/bin/$_" } qw(sqlite rocksdb duckdb);
 my $cache   = 1024;               # megabytes
 my $commits = 2000;
 

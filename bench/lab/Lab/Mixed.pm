@@ -40,14 +40,16 @@ sub script_for
 	return $path;
 }
 
+# Of these many clients; the function, if one is given, is called meanwhile.
 sub transactions_per_second
 {
-	my ($lab, $tables, $reads, $subject, $clients) = @_;
-	my @lines = Lab::Server::run(
-		"$ENV{BINDIR}/pgbench", '--no-vacuum', '--protocol=prepared',
+	my ($lab, $tables, $reads, $subject, $clients, $meanwhile) = @_;
+	my @lines = Lab::Server::run_beside(
+		$meanwhile, "$ENV{BINDIR}/pgbench", '--no-vacuum', '--protocol=prepared',
 		"--client=$clients", '--jobs=' . ($clients > 1 ? 2 : 1),
 		"--time=$lab->{settings}{duration}", '--random-seed=1',
-		"--define=reads=$reads", "--define=rows=$tables->{rows}", "--define=uniform=" . ($tables->{where}{keys} eq 'uniform' ? 1 : 0),
+		"--define=reads=$reads", "--define=rows=$tables->{rows}",
+		'--define=uniform=' . ($tables->{where}{keys} eq 'uniform' ? 1 : 0),
 		'--file=' . script_for($tables, $subject), 'postgres');
 
 	foreach my $line (@lines)

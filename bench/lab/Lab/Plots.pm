@@ -19,7 +19,8 @@ my %color = (
 	hash    => '#7f8c8d',
 	brin    => '#b7950b',
 	sqlite  => '#2471a3',
-	rocksdb => '#1e8449');
+	rocksdb => '#1e8449',
+	duckdb  => '#8e44ad');
 
 my $head = <<'END';
 set terminal svg size 720,430 font "sans-serif,13" background "white"
@@ -172,12 +173,12 @@ sub plots
 		$keep->(
 			lines("$out/probe-$keys.svg", "A row by its key, $keys keys", 'rows',
 				'microseconds a probe', $log,
-				by_rows($lab, $keys, 'point_hit', qw(alex btree hash sqlite rocksdb))),
+				by_rows($lab, $keys, 'point_hit', qw(alex btree hash sqlite rocksdb duckdb))),
 			"Time of a point query that fetches the row, $keys keys");
 		$keep->(
 			lines("$out/insert-$keys.svg", "What the index adds to an insertion, $keys keys",
 				'rows', 'microseconds a row', $log,
-				by_rows($lab, $keys, 'insert_index', qw(alex btree hash sqlite rocksdb))),
+				by_rows($lab, $keys, 'insert_index', qw(alex btree hash sqlite rocksdb duckdb))),
 			"Time of maintaining the index in bulk insertions, $keys keys");
 		$keep->(
 			lines("$out/clients-$keys.svg", "Half reads, half insertions, $keys keys", 'clients',

@@ -44,6 +44,8 @@ my %titles = (
 	churn_size    => 'updates without VACUUM: largest size / fresh size',
 	recovery      => 'crash recovery and first answer, rows in the log',
 	memory        => 'memory for warm probes',
+	compaction_cost  => 'throughput lost beside compaction',
+	compaction_share => 'share of that time with compaction at work',
 	mixed50_1     => '50 % reads, 50 % insertions, 1 client',
 	mixed50_2     => '50 % reads, 50 % insertions, 2 clients',
 	mixed50_8     => '50 % reads, 50 % insertions, 8 clients',
@@ -65,10 +67,10 @@ below 1, the peer is better. Medians; least, greatest and number of rounds are i
 A figure whose answers differ between the subjects would have ended the run.
 
 *Whole row* is a row through SQL into a table with the index; *index alone* is that minus the
-same on a table without any index. SQLite and RocksDB are embedded: no server, no protocol, no
+same on a table without any index. SQLite, RocksDB and DuckDB (where it is installed) are embedded: no server, no protocol, no
 concurrent sessions. There, a row is inserted through their own interface, into a table by its
 number and an index by its key; their point queries find the index entry, then the row, as ours
-do. No commit waits for the disk, in any of them.
+do. No commit waits for the disk, except DuckDB's, which cannot do otherwise.
 END
 
 sub table
@@ -150,6 +152,9 @@ sub report
 	print $file "\n## $_->[0]\n\n", table($_->[1]) foreach (sections($results));
 	print $file "\n## Plots\n" if @$plots;
 	print $file "\n$_->[1]:\n\n![$_->[1]]($_->[0])\n" foreach (@$plots);
+	print $file "\n## The learned room by itself (`make bench-micro`)\n\n```\n",
+	  (map { s/^# //r } @{ $lab->{micro} }), "```\n"
+	  if $lab->{micro};
 	print $file "\n## Commands\n\nEach figure can be repeated by its name, which is in results.csv:\n"
 	  . "`make bench ONLY='^uniform/1M/fresh/point_hit\$'`.\n";
 	close($file) or die "$out/report.md: $!\n";

@@ -12,7 +12,7 @@ use warnings;
 use List::Util qw(min max);
 use Lab::Settings;
 
-our @subjects = qw(alex btree hash brin none sqlite rocksdb);
+our @subjects = qw(alex btree hash brin none sqlite rocksdb duckdb);
 
 sub new
 {

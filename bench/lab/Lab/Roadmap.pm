@@ -10,6 +10,7 @@ use strict;
 use warnings;
 
 use List::Util qw(max);
+use Lab::Micro;
 use Lab::Results;
 use Lab::Settings;
 
@@ -81,13 +82,16 @@ sub rows
 			row("range of 1,000 rows, $size",
 				median($lab, 'uniform', $rows, 'range_1000'), ' us', most => 1000),
 			row("1,000 rows a transaction against one, index alone, $size",
-				defined $batch && defined $one && $batch > 0 ? $one / $batch : undef, 'x', least => 10),
+				($batch // 0) > 0 && ($one // 0) > 0 ? $one / $batch : undef, 'x', least => 10),
 			row("crash recovery, rows in the log, $size",
 				median($lab, 'uniform', $rows, 'recovery'), ' ms', most => 1000),
 			row("memory against btree, random keys, $size",
 				percentage(peer_ratio($lab, 'uniform', $rows, 'memory', 'btree')), ' %', most => 30),
 			row("memory against btree, sequential keys, $size",
 				percentage(peer_ratio($lab, 'sequential', $rows, 'memory', 'btree')), ' %', most => 30));
+		push(@rows,
+			row("throughput lost beside compaction, $size",
+				median($lab, 'uniform', $rows, 'compaction_cost'), ' %', most => 10));
 		next if $rows < 100_000_000;
 		push(@rows,
 			row("CREATE INDEX on random keys, $size",
@@ -95,6 +99,15 @@ sub rows
 			row("point query after that, index only, $size",
 				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 2));
 	}
+	push(@rows,
+		row('absent keys that Bloom filters skip',
+			Lab::Micro::number_of($lab, 'Bloom filter, absent keys skipped', ''), ' %', least => 99),
+		row('vector kernels against scalar ones, unpacking of 44 bits',
+			Lab::Micro::gain($lab, 'unpack 44 bits, a number'), 'x', least => 2),
+		row('vector kernels against scalar ones, search',
+			Lab::Micro::gain($lab, 'count_less, a window'), 'x', least => 2),
+		row('vector kernels against scalar ones, Bloom filter',
+			Lab::Micro::gain($lab, 'Bloom filter, a test'), 'x', least => 2));
 	return @rows;
 }
 

@@ -11,6 +11,7 @@ use strict;
 use warnings;
 
 use DBI;
+use IO::Select;
 use Time::HiRes qw(time sleep);
 
 # Plans of probes are nested loops over the index in question.
@@ -90,6 +91,15 @@ sub wal_position
 	return $self->value("SELECT pg_current_wal_insert_lsn() - '0/0'");
 }
 
+# How many workers of alex there are.
+sub workers
+{
+	my ($self) = @_;
+
+	return $self->value(
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'alexam%worker%'");
+}
+
 # Waits until no worker of alex has anything to do.
 sub settle
 {
@@ -99,10 +109,8 @@ sub settle
 	foreach my $attempt (1 .. 10_000)
 	{
 		my $now = $self->wal_position;
-		my $workers = $self->value(
-			"SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'alexam%worker%'");
 
-		$quiet = $now eq $before && $workers == 0 ? $quiet + 1 : 0;
+		$quiet = $now eq $before && $self->workers == 0 ? $quiet + 1 : 0;
 		return if $quiet == 3;
 		$before = $now;
 		sleep(0.02 * 3**$quiet);
@@ -110,10 +118,17 @@ sub settle
 	die "the server does not come to rest\n";
 }
 
-# Run a program; its output.  What it has to say besides matters if it fails.
 sub run
 {
-	my (@command) = @_;
+	return run_beside(undef, @_);
+}
+
+# Run a program that prints what it has to say at its end; its output.  What it
+# says of errors matters if it fails.  The function given is called now and
+# then until the program prints.
+sub run_beside
+{
+	my ($meanwhile, @command) = @_;
 	my $errors = "$ENV{WORK}/run/errors";
 
 	open(my $stderr, '>&', \*STDERR) or die "standard error: $!\n";
@@ -121,6 +136,12 @@ sub run
 	my $started = open(my $pipe, '-|', @command);
 	open(STDERR, '>&', $stderr) or die "standard error: $!\n";
 	die "$command[0]: $!\n" if !$started;
+	if ($meanwhile)
+	{
+		my $output = IO::Select->new($pipe);
+
+		$meanwhile->() until $output->can_read(0.2);
+	}
 	my @lines = <$pipe>;
 	if (!close($pipe))
 	{

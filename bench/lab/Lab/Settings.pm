@@ -19,8 +19,10 @@ my %modes = (
 		write_rounds  => 3,
 		build_rounds  => 3,
 		upkeep_limit  => 1_000_000,
-		duration      => 5,
+		mixed_least   => 1_000_000,
+		duration      => 4,
 		recovery_rows => 1_000_000,
+		micro_keys    => 1_000_000,
 	},
 	quick => {
 		sizes         => [ 50_000, 500_000 ],
@@ -30,8 +32,10 @@ my %modes = (
 		write_rounds  => 2,
 		build_rounds  => 2,
 		upkeep_limit  => 500_000,
+		mixed_least   => 500_000,
 		duration      => 1,
 		recovery_rows => 100_000,
+		micro_keys    => 200_000,
 	},
 	smoke => {
 		sizes         => [20_000],
@@ -41,8 +45,10 @@ my %modes = (
 		write_rounds  => 1,
 		build_rounds  => 1,
 		upkeep_limit  => 20_000,
+		mixed_least   => 0,
 		duration      => 1,
 		recovery_rows => 10_000,
+		micro_keys    => 10_000,
 	});
 
 # All workloads run on the first two.

@@ -50,13 +50,13 @@ sub vacuum
 	return;
 }
 
-# Rebuilt tables with the first rows only.
+# Tables with the first rows only, made anew.
 sub rebuild
 {
-	my ($lab, $tables) = @_;
+	my ($lab, $tables, @subjects) = @_;
 	my $server = $lab->{server};
 
-	foreach my $subject (@compared, 'none')
+	foreach my $subject (@subjects)
 	{
 		$server->do("DROP INDEX IF EXISTS t_${subject}_k", "TRUNCATE t_$subject",
 			$tables->copy_rows("t_$subject", 'keys', 0, $tables->{rows}));
@@ -76,7 +76,7 @@ sub window
 	my $chunk = $tables->{chunk};
 
 	return if !$results->is_wanted($where, 'window_size');
-	rebuild($lab, $tables);
+	rebuild($lab, $tables, @compared, 'none');
 	foreach my $subject (@compared)
 	{
 		my $largest = 0;
@@ -111,7 +111,7 @@ sub churn
 	my $part = int($tables->{rows} / 20);
 
 	return if !$results->is_wanted($where, 'churn_size');
-	rebuild($lab, $tables);
+	rebuild($lab, $tables, @compared, 'none');
 	foreach my $subject (@compared)
 	{
 		my $largest = 0;
@@ -207,7 +207,7 @@ sub states
 
 		$where{state} = $state;
 		next if !grep { $results->is_wanted(\%where, $_) } @Lab::Reads::state_names;
-		rebuild($lab, $tables);
+		rebuild($lab, $tables, @compared, 'none');
 		my $step = max(int($tables->{rows} / $rows), 1);
 		$server->do('ALTER SYSTEM SET alexam.background_compaction = off',
 			'SELECT pg_reload_conf()', 'SELECT pg_sleep(0.5)', "SET $setting");
@@ -232,6 +232,7 @@ sub upkeep
 
 	memory($lab, $tables);
 	vacuum($lab, $tables);
+	return if $tables->{rows} > $lab->{settings}{upkeep_limit};
 	window($lab, $tables);
 	churn($lab, $tables);
 	return;
