@@ -408,6 +408,19 @@ alex_leaf_unpack(const void *page, int first, int count,
 		run = block.nentries - index;
 		if (run > count)
 			run = count;
+
+		/*
+		 * The page lost entries since the caller looked: somebody writes to
+		 * the file of a mapping.  There must be an end to it all the same.
+		 */
+		if (run <= 0)
+		{
+			if (keys)
+				memset(keys, 0, (size_t) count * sizeof(uint64_t));
+			if (tids)
+				memset(tids, 0, (size_t) count * sizeof(uint64_t));
+			return;
+		}
 		if (keys)
 		{
 			column_unpack(&block.keys, (uint32_t) index, run, keys);

@@ -643,6 +643,40 @@ test_mutations(int mutations)
 	unit_ok(wrong == 0, "random bytes are refused");
 }
 
+/* A mapped page that is overwritten while it is being read must not hang us. */
+static void
+test_fewer_entries(void)
+{
+	static const int counts[] = {0, 1, 100, 128, 1000, 2304, 2400};
+	int			ncounts = (int) (sizeof(counts) / sizeof(counts[0]));
+	uint64_t	keys[ALEX_LEAF_BLOCK + 1];
+	uint64_t	tids[ALEX_LEAF_BLOCK + 1];
+	int			wrong = 0;
+
+	for (int i = 0; i < ncounts; i++)
+	{
+		int			first = counts[i] == 2400 ? 2390 : 2388;
+
+		memset(page, 0, ALEX_PAGE_SIZE);
+		if (counts[i] > 0)
+		{
+			for (int j = 0; j < counts[i]; j++)
+			{
+				entries[j].key = 5 + 3 * (uint64_t) j;
+				entries[j].tid = row_tid((uint64_t) j, 226);
+			}
+			one_page(counts[i]);
+			wrong += alex_leaf_count(page) != counts[i];
+		}
+		keys[ALEX_LEAF_BLOCK] = tids[ALEX_LEAF_BLOCK] = 42;
+		keys[0] = 0;
+		alex_leaf_unpack(page, first, ALEX_LEAF_BLOCK, keys, tids);
+		wrong += keys[ALEX_LEAF_BLOCK] != 42 || tids[ALEX_LEAF_BLOCK] != 42;
+		wrong += keys[0] != (counts[i] == 2400 ? entries[first].key : 0);
+	}
+	unit_ok(wrong == 0, "entries that are there no more");
+}
+
 static void
 note_sizes(void)
 {
@@ -749,6 +783,7 @@ main(int argc, char **argv)
 	test_counts();
 	test_dead_and_hash();
 	test_mutations(MUTATIONS);
+	test_fewer_entries();
 	note_sizes();
 	return unit_done();
 }
