@@ -29,6 +29,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 
+#include "alex/am.h"
 #include "alex/memtable.h"
 
 typedef struct AlexLoader
@@ -273,8 +274,11 @@ load(Relation index, AlexMemtable *memtable, bool recovery)
 					   &no_memory) &&
 			load_chain(index, memtable, ALEX_ACTIVE, &manifest->active,
 					   &no_memory))
+		{
+			ALEX_FAILPOINT("load-before-ready");
 			done = complete_loading(index, memtable, manifest, recovery,
 									&no_memory);
+		}
 		if (!done && !no_memory)
 			alex_log_check_unbroken(index, manifest);
 		pfree(manifest);

@@ -90,6 +90,23 @@ sub go_on
 	return;
 }
 
+# Runs that were retired before the failure go, without another compaction:
+# the first VACUUM may have to find out when, and the next one removes them.
+sub check_retired
+{
+	my ($name) = @_;
+
+	foreach my $round (1 .. 2)
+	{
+		$node->safe_psql('postgres', 'VACUUM t');
+		$node->safe_psql('postgres', 'SELECT txid_current()');
+	}
+	$node->safe_psql('postgres', 'VACUUM t');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM alex_runs('t_k') WHERE state = 'retired'"),
+		0, "$name: VACUUM removes all retired runs");
+	return;
+}
+
 # Where to fail, what leads there, and what to do before.  A VACUUM before the
 # one that fails makes redo set dead bits by itself instead of restoring images
 # of the pages.
@@ -132,6 +149,7 @@ foreach my $case (@cases)
 		delete_some($round++);
 		fail_at($failpoint . $how, $sql, $name);
 		check_all($name);
+		check_retired($name) if $failpoint =~ /^compact-/;
 		go_on($name);
 	}
 }
@@ -155,6 +173,38 @@ foreach my $how ('', '!')
 	}
 	check_all($name);
 	go_on($name);
+}
+
+# H15: an error in a session that loads the memtable, or its end, ends the
+# loading; whoever waits for it then loads.
+foreach my $how ('', '?')
+{
+	my $name = "H15: load-before-ready$how";
+	my $count = "SET enable_seqscan = off; SELECT count(*) FROM t WHERE k >= 0";
+
+	insert(20);
+	$node->restart;
+	my $loader = $node->background_psql('postgres', on_error_stop => 0);
+	if ($how eq '')
+	{
+		$loader->query("SET alexam.failpoint = 'load-before-ready'; $count");
+		like($loader->{stderr}, qr/failpoint "load-before-ready" reached/, "$name: an error is raised");
+		$loader->{stderr} = '';
+	}
+	else
+	{
+		my $pid = $loader->query('SELECT pg_backend_pid()');
+
+		$loader->query_until(qr/sent/, "\\echo sent\nSET alexam.failpoint = 'load-before-ready?'; $count;\n");
+		$node->poll_query_until('postgres',
+			"SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid")
+		  or die "$name: the session does not load";
+		$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 60000)");
+	}
+	my ($status, $output, $errors) = $node->psql('postgres', "SET statement_timeout = '30s'; $count");
+	is($errors, '', "$name: another session need not wait for it");
+	eval { $loader->quit };
+	check_all($name);
 }
 
 # H12: entries of a transaction that aborts stay until VACUUM removes them with

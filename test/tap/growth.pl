@@ -162,6 +162,27 @@ foreach my $case (
 	$other->quit;
 	$node->safe_psql('postgres', "SELECT pg_drop_replication_slot('stalled')");
 }
+
+# A session whose horizon another one's snapshot held back, the last time that
+# it was computed.  No transaction id is given since, so that the horizon is not
+# computed anew by itself.
+{
+	my $name = 'H22: a horizon of old';
+	my $old = $node->background_psql('postgres');
+	my $compacting = $node->background_psql('postgres');
+	my $retired = "SELECT count(*) > 0 FROM alex_runs('t_k') WHERE state = 'retired'";
+
+	$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class');
+	$node->safe_psql('postgres', replace_query(2000));
+	$compacting->query_safe($compact);
+	$compacting->query_safe('SELECT txid_current()');
+	$compacting->query_safe($compact);
+	is($node->safe_psql('postgres', $retired), 't', "$name: runs that a snapshot may need");
+	$old->query_safe('COMMIT');
+	$compacting->query_safe($compact);
+	is($node->safe_psql('postgres', $retired), 'f', "$name: they are gone with the snapshot");
+	$_->quit foreach ($old, $compacting);
+}
 compare_scans($node, 't', 'after all that');
 check_index($node, 't_k', 'after all that');
 

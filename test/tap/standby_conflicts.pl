@@ -69,9 +69,17 @@ sub finish_cursor
 {
 	my ($cursor, $name, $conflict_allowed) = @_;
 	my $session = $cursor->{session};
+	my $timeout = $session->{timeout};
+
+	$timeout->start;
 	my $rest = eval { $session->query('FETCH ALL FROM c') };
 	my $errors = $session->{stderr};
 
+	if ($timeout->is_expired)
+	{
+		$session->{run}->kill_kill;
+		die "$name: the cursor neither delivers rows nor fails";
+	}
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	if ($conflict_allowed && (!defined $rest || $errors ne ''))
 	{
