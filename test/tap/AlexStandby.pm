@@ -11,9 +11,12 @@ use warnings;
 use AlexTest;
 use Exporter qw(import);
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(replicated_node start_standby catch_up make_table session rows);
+our @EXPORT = qw(replicated_node start_standby catch_up wait_for_apply
+  make_table session rows);
 
 # A running primary whose page changes the standbys compare with their own,
 # with a backup "base".  Pages leave shared buffers only when a test wants it.
@@ -67,6 +70,30 @@ sub catch_up
 			"SELECT pg_last_wal_replay_lsn() >= '$lsn'")
 		  or die $node->name . ' does not catch up';
 	}
+}
+
+# Waits until a subscription, which is disabled by an error, has applied all
+# that was committed.
+sub wait_for_apply
+{
+	my ($publisher, $subscriber, $subscription) = @_;
+	my $lsn = $publisher->lsn('write');
+
+	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return
+		  if $publisher->safe_psql('postgres',
+			"SELECT replay_lsn >= '$lsn' FROM pg_stat_replication WHERE application_name = '$subscription'") eq 't';
+		if ($subscriber->safe_psql('postgres',
+				"SELECT subenabled FROM pg_subscription WHERE subname = '$subscription'") ne 't')
+		{
+			my @errors = slurp_file($subscriber->logfile) =~ /ERROR:  (.*)/g;
+
+			die "subscription $subscription fails: " . ($errors[-1] // 'see the server log');
+		}
+		usleep(100_000);
+	}
+	die "subscription $subscription does not catch up";
 }
 
 # A table with rows of scattered keys, an alex index on k and a btree index

@@ -219,7 +219,7 @@ CREATE INDEX l_b ON l USING btree (b);
 END
 my $connection = $primary->connstr('postgres');
 $subscriber->safe_psql('postgres',
-	"CREATE SUBSCRIPTION l CONNECTION \$\$$connection\$\$ PUBLICATION l");
+	"CREATE SUBSCRIPTION l CONNECTION \$\$$connection\$\$ PUBLICATION l WITH (disable_on_error = on)");
 $subscriber->wait_for_subscription_sync($primary, 'l');
 my $reader = session($subscriber, 'plain');
 
@@ -232,7 +232,7 @@ foreach my $sql (
 	'INSERT INTO l SELECT i, i FROM generate_series(1, 500) i')
 {
 	$primary->safe_psql('postgres', $sql);
-	$primary->wait_for_catchup('l');
+	wait_for_apply($primary, $subscriber, 'l');
 	my $count = $primary->safe_psql('postgres', 'SELECT count(*), sum(k) FROM l');
 	is(join(',', rows($reader, 'SELECT count(*), sum(k) FROM l WHERE k > -10')),
 		$count, 'rows applied');

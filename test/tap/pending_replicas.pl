@@ -146,7 +146,7 @@ ALTER TABLE l ENABLE ALWAYS TRIGGER look;
 END
 my $connection = $primary->connstr('postgres');
 $standby->safe_psql('postgres',
-	"CREATE SUBSCRIPTION l CONNECTION \$\$$connection\$\$ PUBLICATION l WITH (streaming = on)");
+	"CREATE SUBSCRIPTION l CONNECTION \$\$$connection\$\$ PUBLICATION l WITH (streaming = on, disable_on_error = on)");
 $standby->wait_for_subscription_sync($primary, 'l');
 
 my $rows = 'SELECT i, CASE WHEN i % 40 > 0 THEN i * 31 % 5003 END, CASE WHEN i % 40 > 0 THEN i * 31 % 5003 END FROM generate_series';
@@ -178,14 +178,14 @@ foreach my $threshold (1000000, 10)
 
 		$name = "logical replication, direct_seal_threshold $threshold: $name";
 		$primary->safe_psql('postgres', "BEGIN; $sql; COMMIT");
-		$primary->wait_for_catchup('l');
+		wait_for_apply($primary, $standby, 'l');
 		is($standby->safe_psql('postgres', 'SELECT count(*), sum(k), count(k), sum(b) FROM l'),
 			$primary->safe_psql('postgres', 'SELECT count(*), sum(k), count(k), sum(b) FROM l'), "$name: same rows");
 		compare_scans($standby, 'l', $name);
 		check_index($standby, 'l_k', $name);
 	}
 	$primary->safe_psql('postgres', 'DELETE FROM l');
-	$primary->wait_for_catchup('l');
+	wait_for_apply($primary, $standby, 'l');
 	$standby->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) l');
 }
 
