@@ -38,8 +38,24 @@ sub peer_ratio
 	return $figure ? Lab::Results::ratio($figure, $peer) : undef;
 }
 
+# Why a target may be missed.
+my %why = (
+	whole => q{rows go through SQL, the table and a server's WAL; the index has little part in it},
+	index => 'at this size little is left when the time without the index is subtracted',
+	point => q{most of a probe is the executor's; what the index does takes a tenth to a third of a microsecond},
+	range => 'each row is fetched from another page of the table',
+	batch => q{a transaction's own costs are subtracted, and much of what is left for one row is opening the index},
+	recovery => q{the table's own rows are most of the redo, and the server has to start},
+	random => 'a random key of 60 bits and the address of its row are 8 bytes of information, and btree takes 22',
+	small => 'the fixed pages of a small index',
+	compaction => 'two clients and a worker share two processors',
+	large => 'the scan of the table is included',
+	filter => 'false positives of filters with 11 bits a key',
+	kernel => 'the processor has no vector instructions that are used, or they are slow here');
+
 # A target: its name, what was measured, how it is shown, and how much is
-# wanted; less is better if "most" is given, more if "least" is.
+# wanted; less is better if "most" is given, more if "least" is; and why it is
+# likely to be missed.
 sub row
 {
 	my ($target, $measured, $unit, %wanted) = @_;
@@ -52,7 +68,8 @@ sub row
 		target   => $target,
 		measured => Lab::Results::show($measured) . $unit,
 		wanted   => (defined $wanted{least} ? ">= $wanted{least}" : "<= $wanted{most}") . $unit,
-		verdict  => $met ? 'met' : 'not met' };
+		verdict  => $met ? 'met' : 'not met',
+		why      => $met ? undef : $why{ $wanted{why} } };
 }
 
 sub rows
@@ -68,46 +85,46 @@ sub rows
 
 		push(@rows,
 			row("SQLite, index of sequential insertions, $size",
-				peer_ratio($lab, 'sequential', $rows, 'insert_index', 'sqlite'), 'x', least => 10),
+				peer_ratio($lab, 'sequential', $rows, 'insert_index', 'sqlite'), 'x', least => 10, why => 'index'),
 			row("SQLite, index of random insertions, $size",
-				peer_ratio($lab, 'uniform', $rows, 'insert_index', 'sqlite'), 'x', least => 2),
+				peer_ratio($lab, 'uniform', $rows, 'insert_index', 'sqlite'), 'x', least => 2, why => 'index'),
 			row("SQLite, whole rows, sequential, $size",
-				peer_ratio($lab, 'sequential', $rows, 'insert', 'sqlite'), 'x', least => 10),
+				peer_ratio($lab, 'sequential', $rows, 'insert', 'sqlite'), 'x', least => 10, why => 'whole'),
 			row("SQLite, whole rows, random, $size",
-				peer_ratio($lab, 'uniform', $rows, 'insert', 'sqlite'), 'x', least => 2),
+				peer_ratio($lab, 'uniform', $rows, 'insert', 'sqlite'), 'x', least => 2, why => 'whole'),
 			row("point query, random keys, row fetched, $size",
-				median($lab, 'uniform', $rows, 'point_hit'), ' us', most => 1),
+				median($lab, 'uniform', $rows, 'point_hit'), ' us', most => 1, why => 'point'),
 			row("point query, random keys, index only, $size",
-				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 1),
+				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 1, why => 'point'),
 			row("range of 1,000 rows, $size",
-				median($lab, 'uniform', $rows, 'range_1000'), ' us', most => 1000),
+				median($lab, 'uniform', $rows, 'range_1000'), ' us', most => 1000, why => 'range'),
 			row("1,000 rows a transaction against one, index alone, $size",
-				($batch // 0) > 0 && ($one // 0) > 0 ? $one / $batch : undef, 'x', least => 10),
-			row("crash recovery, rows in the log, $size",
-				median($lab, 'uniform', $rows, 'recovery'), ' ms', most => 1000),
+				($batch // 0) > 0 && ($one // 0) > 0 ? $one / $batch : undef, 'x', least => 10, why => 'batch'),
+			row("crash recovery, " . Lab::Settings::show_number($lab->{settings}{recovery_rows}) . " rows in the log, $size",
+				median($lab, 'uniform', $rows, 'recovery'), ' ms', most => 1000, why => 'recovery'),
 			row("memory against btree, random keys, $size",
-				percentage(peer_ratio($lab, 'uniform', $rows, 'memory', 'btree')), ' %', most => 30),
+				percentage(peer_ratio($lab, 'uniform', $rows, 'memory', 'btree')), ' %', most => 30, why => 'random'),
 			row("memory against btree, sequential keys, $size",
-				percentage(peer_ratio($lab, 'sequential', $rows, 'memory', 'btree')), ' %', most => 30));
+				percentage(peer_ratio($lab, 'sequential', $rows, 'memory', 'btree')), ' %', most => 30, why => 'small'));
 		push(@rows,
 			row("throughput lost beside compaction, $size",
-				median($lab, 'uniform', $rows, 'compaction_cost'), ' %', most => 10));
+				median($lab, 'uniform', $rows, 'compaction_cost'), ' %', most => 10, why => 'compaction'));
 		next if $rows < 100_000_000;
 		push(@rows,
 			row("CREATE INDEX on random keys, $size",
-				seconds(median($lab, 'uniform', $rows, 'build')), ' s', most => 30),
+				seconds(median($lab, 'uniform', $rows, 'build')), ' s', most => 30, why => 'large'),
 			row("point query after that, index only, $size",
-				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 2));
+				median($lab, 'uniform', $rows, 'index_only'), ' us', most => 2, why => 'point'));
 	}
 	push(@rows,
 		row('absent keys that Bloom filters skip',
-			Lab::Micro::number_of($lab, 'Bloom filter, absent keys skipped', ''), ' %', least => 99),
+			Lab::Micro::number_of($lab, 'Bloom filter, absent keys skipped', ''), ' %', least => 99, why => 'filter'),
 		row('vector kernels against scalar ones, unpacking of 44 bits',
-			Lab::Micro::gain($lab, 'unpack 44 bits, a number'), 'x', least => 2),
+			Lab::Micro::gain($lab, 'unpack 44 bits, a number'), 'x', least => 2, why => 'kernel'),
 		row('vector kernels against scalar ones, search',
-			Lab::Micro::gain($lab, 'count_less, a window'), 'x', least => 2),
+			Lab::Micro::gain($lab, 'count_less, a window'), 'x', least => 2, why => 'kernel'),
 		row('vector kernels against scalar ones, Bloom filter',
-			Lab::Micro::gain($lab, 'Bloom filter, a test'), 'x', least => 2));
+			Lab::Micro::gain($lab, 'Bloom filter, a test'), 'x', least => 2, why => 'kernel'));
 	return @rows;
 }
 
@@ -130,7 +147,12 @@ sub table
 	my (@rows) = @_;
 	my $text = "| target | measured | wanted | |\n|---|---:|---:|---|\n";
 
-	$text .= "| $_->{target} | $_->{measured} | $_->{wanted} | $_->{verdict} |\n" foreach (@rows);
+	foreach my $row (@rows)
+	{
+		my $verdict = join(': ', grep { defined } @$row{qw(verdict why)});
+
+		$text .= "| $row->{target} | $row->{measured} | $row->{wanted} | $verdict |\n";
+	}
 	return $text;
 }
 
