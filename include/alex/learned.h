@@ -129,14 +129,13 @@ extern int	alex_leaf_search(const void *page, uint64_t key, uint64_t tid);
 
 /*
  * How the columns of a page lie; much the same on the next page of a run.
- * nentries is 0 as long as no page was looked at.
  */
 typedef struct AlexLeafShape
 {
-	uint16_t	nentries;
-	uint16_t	data;			/* where the data begins on the page */
-	uint8_t		key_bits;		/* an entry; 0: not worth fetching ahead */
-	uint8_t		tid_bits;
+	uint16_t	data;			/* where the data begins on the page; 0: no page
+								 * was looked at yet */
+	uint8_t		bits;			/* of an entry behind the keys */
+	uint8_t		tid_bits;		/* of these, in the column that comes first */
 } AlexLeafShape;
 
 /* The same, noting the page's shape. */

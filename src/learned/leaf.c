@@ -18,7 +18,8 @@
 #include "kernels.h"
 
 /* How many bytes from where it is expected an entry is fetched ahead. */
-#define PREFETCH_REACH			96
+#define KEYS_REACH				160
+#define TIDS_REACH				96
 
 /* A search looks at a window of keys where a line errs by more entries. */
 #define WINDOW_ERROR			3.0
@@ -633,9 +634,12 @@ search_mini_blocks(const void *page, uint64_t key, uint64_t tid)
 static inline void
 note_shape(const void *page, const Block *block, AlexLeafShape *shape)
 {
-	shape->nentries = (uint16_t) block->nentries;
-	shape->data = (uint16_t) (block->keys.bits - (const uint8_t *) page);
-	shape->key_bits = (uint8_t) block->keys.width;
+	int			end = alex_leaf_dead_start(block->nentries);
+	int			data = (int) (block->keys.bits - (const uint8_t *) page);
+
+	shape->data = (uint16_t) data;
+	shape->bits = (uint8_t) ((end - data) * 8 / block->nentries -
+							 (int) block->keys.width);
 	shape->tid_bits = (uint8_t)
 		ALEX_DESCRIPTOR_WIDTH(alex_load32(block->tid_header));
 }
@@ -690,21 +694,34 @@ void
 alex_leaf_prefetch(const void *page, const AlexLeafShape *shape,
 				   uint32_t nentries, double fraction)
 {
-	int			position = (int) (fraction * nentries);
-	int			keys = shape->data;
-	int			tids = keys + (int) (nentries * shape->key_bits / 8);
+	int			end;
+	int			position;
+	int			key_bits;
+	int			keys;
+	int			tids;
 
 	prefetch_range(page, 0, 2 * ALEX_LINE_SIZE);
-	if (shape->key_bits == 0)
+	if (shape->data == 0 || nentries < 1 || nentries > ALEX_LEAF_MAX_ENTRIES)
+		return;
+	position = (int) (fraction * nentries);
+
+	/*
+	 * TIDs take as many bits an entry on all pages of a run, or nearly so, but
+	 * keys do not.  As pages are full, the number of entries tells how many.
+	 */
+	end = alex_leaf_dead_start((int) nentries);
+	key_bits = (end - shape->data) * 8 / (int) nentries - shape->bits;
+	if (key_bits <= 0)
 		return;
 
 	/* random keys are some entries away from where they should be */
-	keys += position * shape->key_bits / 8;
-	prefetch_range(page, keys - PREFETCH_REACH, keys + PREFETCH_REACH);
+	keys = shape->data + position * key_bits / 8;
+	prefetch_range(page, keys - KEYS_REACH, keys + KEYS_REACH);
 	if (shape->tid_bits == 0)
 		return;
-	tids += position * shape->tid_bits / 8;
-	prefetch_range(page, tids - PREFETCH_REACH / 2, tids + PREFETCH_REACH / 2);
+	tids = end - (int) nentries * shape->bits / 8 +
+		position * shape->tid_bits / 8;
+	prefetch_range(page, tids - TIDS_REACH, tids + TIDS_REACH);
 }
 
 bool
