@@ -134,6 +134,12 @@ typedef struct AlexScanRun
 	bool		opened;
 	AlexRunReader reader;
 	AlexCursor *cursor;			/* NULL until needed */
+
+	/* the leaf page that was looked up last, for which place */
+	bool		leaf_is_known;
+	AlexEntry	leaf_bound;
+	uint32		leaf_number;
+	AlexFence	leaf_fence;
 } AlexScanRun;
 
 /*
@@ -350,6 +356,8 @@ extern bool alex_parallel_next(AlexScan *state);
 
 /* scan_keys.c */
 extern void alex_scan_keys_prepare(AlexScan *state);
+/* The same if that is simple, as for a nested loop's inner scan; else false. */
+extern bool alex_scan_keys_prepare_simple(AlexScan *state);
 
 /* cursor.c */
 extern AlexCursor *alex_cursor_create(AlexScan *state);
@@ -357,6 +365,8 @@ extern void alex_cursor_start(AlexCursor *cursor, AlexEntry bound,
 							  int batch_size);
 extern bool alex_cursor_fill(AlexScan *state, AlexCursor *cursor);
 extern void alex_scan_run_open(AlexScan *state, AlexScanRun *run);
+/* For a scan that will read a single key's interval: fetches leaf pages. */
+extern void alex_scan_look_ahead(AlexScan *state);
 extern void alex_scan_run_close(AlexScanRun *run);
 extern void alex_scan_test_snapshot_slow(AlexScan *state);
 

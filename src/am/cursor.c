@@ -69,6 +69,7 @@ alex_scan_run_close(AlexScanRun *run)
 	if (run->opened)
 		alex_run_close(&run->reader);
 	run->opened = false;
+	run->leaf_is_known = false;
 }
 
 /*
@@ -100,6 +101,51 @@ open_leaf(AlexScan *state, AlexCursor *cursor, uint32 number,
 	cursor->leaf_entries = alex_leaf_count(cursor->leaf.page);
 }
 
+/* Looks up the leaf page of an opened run to begin with, and asks for it. */
+static inline void
+find_leaf(AlexScan *state, AlexScanRun *run, AlexEntry bound)
+{
+	run->leaf_number = alex_run_find(&run->reader, bound.key, bound.tid);
+	alex_run_place(&run->reader, run->leaf_number, &run->leaf_fence);
+	if (!state->pin_leaves)
+		alex_run_prefetch(&run->reader, run->leaf_number, &run->leaf_fence,
+						  bound.key);
+	run->leaf_bound = bound;
+	run->leaf_is_known = true;
+}
+
+/*
+ * The scan was restarted, with keys_are_ready, as happens to the inner scan of
+ * a nested loop for each row of the outer one.  Then the leaf pages are looked
+ * up at once, so that what a search will touch there is on its way while the
+ * executor comes back to read, and while the scan gets ready for it.
+ *
+ * No leaf page is read here: that must not happen before the interlock with
+ * VACUUM is there.  Only the run's model is, which never changes.
+ */
+void
+alex_scan_look_ahead(AlexScan *state)
+{
+	const AlexInterval *interval = state->intervals.items;
+	AlexEntry	bound;
+
+	if (state->intervals.count != 1 || interval->low != interval->high)
+		return;
+	bound.key = interval->low;
+	bound.tid = ALEX_TID_BEFORE_ALL;
+	for (int i = 0; i < state->nruns; i++)
+	{
+		AlexScanRun *run = &state->runs[i];
+
+		/* where a filter will be asked first, most keys are not in the run */
+		if (run->opened && run->reader.source.first_page != NULL &&
+			run->run->part == ALEX_PART_VALUES &&
+			run->run->bloom_pages == 0 &&
+			run->run->min.key <= bound.key && run->run->max.key >= bound.key)
+			find_leaf(state, run, bound);
+	}
+}
+
 /*
  * Opens the cursor's run at its bound.  That may turn out to lie at an edge
  * of the leaf, with nothing to deliver from it.
@@ -109,15 +155,13 @@ open_run(AlexScan *state, AlexCursor *cursor)
 {
 	AlexScanRun *run = cursor->run;
 	AlexEntry	bound = cursor->bound;
-	AlexFence	fence;
-	uint32		number;
 
 	alex_scan_run_open(state, run);
-	number = alex_run_find(&run->reader, bound.key, bound.tid);
-	alex_run_place(&run->reader, number, &fence);
-	if (!state->pin_leaves)
-		alex_run_prefetch(&run->reader, number, &fence, bound.key);
-	open_leaf(state, cursor, number, &fence);
+	if (!run->leaf_is_known ||
+		alex_compare(run->leaf_bound.key, run->leaf_bound.tid,
+					 bound.key, bound.tid) != 0)
+		find_leaf(state, run, bound);
+	open_leaf(state, cursor, run->leaf_number, &run->leaf_fence);
 	cursor->leaf_edge = alex_leaf_search_shape(cursor->leaf.page, bound.key,
 											   bound.tid, &run->reader.shape);
 	cursor->opened = true;

@@ -319,6 +319,8 @@ alex_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
 	if (unlikely(!IsMVCCSnapshot(scan->xs_snapshot)))
 		alex_scan_enter(state);
 	alex_scan_take_view(state);
+	if (alex_scan_keys_prepare_simple(state))
+		alex_scan_look_ahead(state);
 }
 
 void

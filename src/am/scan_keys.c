@@ -320,12 +320,12 @@ apply_key(AlexScan *state, ScanKey key)
 }
 
 /*
- * The same for "key OPERATOR argument" alone, with an argument that needs no
- * support function, as in a nested loop's inner scan.  False for all other
- * conditions.
+ * alex_scan_keys_prepare for "key OPERATOR argument" alone, with an argument
+ * that needs no support function, as in a nested loop's inner scan.  False for
+ * all other conditions.
  */
-static inline bool
-prepare_simple(AlexScan *state)
+bool
+alex_scan_keys_prepare_simple(AlexScan *state)
 {
 	ScanKey		key = state->scan->keyData;
 	AlexArgumentType *type;
@@ -353,7 +353,7 @@ alex_scan_keys_prepare(AlexScan *state)
 	IndexScanDesc scan = state->scan;
 	MemoryContext old_context;
 
-	if (prepare_simple(state))
+	if (alex_scan_keys_prepare_simple(state))
 		return;
 
 	old_context = MemoryContextSwitchTo(alex_scan_scratch(state));
