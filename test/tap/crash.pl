@@ -54,6 +54,11 @@ sub fail_at
 
 	if ($failpoint =~ /!/)
 	{
+		if ($errors !~ /connection to server was lost/)
+		{
+			fail("$name: the server crashes");
+			die "the failpoint is not reached: $errors";
+		}
 		wait_for_crash($node);
 		$node->start;
 		$failpoint =~ s/!//;
@@ -233,7 +238,8 @@ foreach my $how ('', '?')
 		$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 60000)");
 	}
 	my ($status, $output, $errors) = $node->psql('postgres', "SET statement_timeout = '30s'; $count");
-	is($errors, '', "$name: another session need not wait for it");
+	is($errors, '', "$name: another session need not wait for it")
+	  or die 'the memtable cannot be loaded any more';
 	eval { $loader->quit };
 	check_all($name);
 }
