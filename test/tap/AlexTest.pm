@@ -13,13 +13,14 @@ use strict;
 use warnings;
 
 use Exporter qw(import);
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(alex_node create_test_table fill_query wait_for_crash
-  check_index compare_scans page_counts entries_read);
+  wait_for_restart check_index compare_scans page_counts entries_read);
 
 # A new cluster with alexam preloaded, not started yet.  $conf is added to
 # postgresql.conf, %init goes to PostgreSQL::Test::Cluster's init().
@@ -94,6 +95,21 @@ sub wait_for_crash
 		usleep(50_000);
 	}
 	BAIL_OUT('the server survives the crash of a backend');
+}
+
+# A backend crashed: waits until the server, which does restart by itself
+# (restart_after_crash is on), takes connections again.
+sub wait_for_restart
+{
+	my ($node) = @_;
+
+	foreach (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return
+		  if IPC::Run::run([ 'pg_isready', '--quiet', '--host', $node->host, '--port', $node->port ]);
+		usleep(50_000);
+	}
+	BAIL_OUT('the server does not come back');
 }
 
 # alex_check() must find nothing wrong, and no row missing from the index.

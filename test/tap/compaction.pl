@@ -349,7 +349,7 @@ foreach my $how ('KILL', 'compact-before-install!', 'compact-before-safexid!')
 		$node->psql('postgres', "SELECT fill($next_id, $next_id + 549)") foreach 1 .. 6;
 	}
 	ok($node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset), "$how: the server restarts");
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_for_restart($node);
 	set_server('alexam.failpoint', q{''});
 	check_table($how);
 	add_runs(5);
