@@ -20,7 +20,7 @@ my %modes = (
 		build_rounds  => 3,
 		upkeep_limit  => 1_000_000,
 		mixed_least   => 1_000_000,
-		duration      => 4,
+		duration      => 3,
 		recovery_rows => 1_000_000,
 		micro_keys    => 1_000_000,
 	},
