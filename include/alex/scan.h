@@ -196,6 +196,7 @@ typedef struct AlexHeapPrefetch
 	int64		reads;			/* blocks read when the sample began ... */
 	instr_time	start;			/* ... and when that was */
 	BlockNumber last_block;
+	BlockNumber touched_block;	/* by alex_heap_touch, maybe in an earlier scan */
 } AlexHeapPrefetch;
 
 typedef struct AlexScanMark
@@ -406,6 +407,7 @@ extern void alex_group_apply_killed(AlexScan *state, AlexGroup *group);
 /* heap_prefetch.c */
 extern void alex_heap_prefetch_begin(AlexScan *state);
 extern void alex_heap_prefetch_next(AlexScan *state);
+extern void alex_heap_touch_block(Relation heap, uint64 tid);
 
 /* The scan has moved to its current entry. */
 static inline void
@@ -415,6 +417,24 @@ alex_heap_prefetch(AlexScan *state)
 		state->prefetch.pause--;
 	else
 		alex_heap_prefetch_next(state);
+}
+
+/*
+ * The scan is about to deliver its current entry, whose tuple will be fetched.
+ * What is in shared buffers may yet be in no cache of the processor.
+ */
+static inline void
+alex_heap_touch(AlexScan *state)
+{
+	BlockNumber block = ALEX_TID_BLOCK(state->current.tid);
+
+	if (block != state->prefetch.touched_block)
+	{
+		state->prefetch.touched_block = block;
+		if (likely(state->scan->heapRelation != NULL))
+			alex_heap_touch_block(state->scan->heapRelation,
+								  state->current.tid);
+	}
 }
 
 /*

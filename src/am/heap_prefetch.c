@@ -24,6 +24,13 @@
  *
  * No buffer is pinned, so there is nothing to let go of.
  *
+ * A block that is in shared buffers is not free of charge either.  The fetch of
+ * a tuple waits for memory several times, and each time finds out only then
+ * where to look next: in the table of buffers, in the buffer's descriptor, in
+ * the page's header, in the line pointer.  Once the table has been looked up,
+ * the places of all others are known.  So a scan does that itself, before the
+ * executor will, and asks for them together (alex_heap_touch).
+ *
  * Copyright (c) 2026, alexam contributors
  *
  * src/am/heap_prefetch.c
@@ -34,6 +41,7 @@
 
 #include "executor/instrument.h"
 #include "miscadmin.h"
+#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
 #include "utils/spccache.h"
@@ -58,6 +66,9 @@
 
 /* Rows between two samples of a scan that asks for blocks. */
 #define ROWS_OF_A_STRETCH		1024
+
+/* A table of so few pages is taken to be in the processor's caches. */
+#define CACHED_PAGES			512
 
 void
 alex_heap_prefetch_begin(AlexScan *state)
@@ -197,4 +208,41 @@ alex_heap_prefetch_next(AlexScan *state)
 		prefetch->stage = ALEX_PREFETCH_LOOK;
 		prefetch->pause = prefetch->distance;
 	}
+}
+
+/*
+ * If the block of a TID is in shared buffers, asks for the lines of memory that
+ * the fetch of the tuple will need.  It may be replaced at any moment: then this
+ * was of no use.  Nor is it worth waiting for a lock.
+ */
+void
+alex_heap_touch_block(Relation heap, uint64 tid)
+{
+#ifdef __GNUC__
+	BufferTag	tag;
+	uint32		hash;
+	LWLock	   *partition;
+	int			id;
+	const char *page;
+
+	if (RelationUsesLocalBuffers(heap) || heap->rd_rel->relpages < CACHED_PAGES)
+		return;
+
+	INIT_BUFFERTAG(tag, heap->rd_node, MAIN_FORKNUM, ALEX_TID_BLOCK(tid));
+	hash = BufTableHashCode(&tag);
+	partition = BufMappingPartitionLock(hash);
+	if (!LWLockConditionalAcquire(partition, LW_SHARED))
+		return;
+	id = BufTableLookup(&tag, hash);
+	LWLockRelease(partition);
+	if (id < 0)
+		return;
+
+	page = (const char *) BufferGetBlock(id + 1);
+	__builtin_prefetch(GetBufferDescriptor(id));
+	__builtin_prefetch(page);
+	__builtin_prefetch(page + SizeOfPageHeaderData +
+					   (ALEX_TID_OFFSET(tid) - 1) % MaxHeapTuplesPerPage *
+					   sizeof(ItemIdData));
+#endif
 }

@@ -650,6 +650,8 @@ alex_get_tuple(IndexScanDesc scan, ScanDirection direction)
 				   ALEX_TID_OFFSET(state->current.tid));
 	if (scan->xs_want_itup)
 		scan->xs_itup = index_tuple(state);
+	else
+		alex_heap_touch(state);
 	return true;
 }
 
