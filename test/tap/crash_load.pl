@@ -99,8 +99,18 @@ foreach my $cycle (1 .. CYCLES)
 	my $moment = 300_000 + int(rand(700_000));
 	my $victim = rand();
 
-	$node->poll_query_until('postgres', "SELECT count(*) = 5 FROM $sessions")
-	  or die "the load does not start: $output";
+	# all of them are there; those that meet an error have gone
+	while ($node->safe_psql('postgres', "SELECT count(*) FROM $sessions") < 5)
+	{
+		foreach my $load (@load)
+		{
+			$load->pump_nb;
+			next if $load->pumpable;
+			fail("$name: the load goes on");
+			die $output;
+		}
+		usleep(10_000);
+	}
 	usleep($moment);
 	if ($kill)
 	{
