@@ -70,10 +70,19 @@ sub send_blocked
 {
 	my ($session, $name, $sql) = @_;
 
+	my $blocked = "SELECT bool_or(wait_event_type IN ('Lock', 'Extension')) FROM pg_stat_activity WHERE application_name = '$name'";
+	my $before = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+
 	$session->query_until(qr/sent/, "\\echo sent\n$sql;\n");
-	$node->poll_query_until('postgres',
-		"SELECT bool_or(wait_event_type IN ('Lock', 'Extension')) FROM pg_stat_activity WHERE application_name = '$name'")
-	  or die "$name is not blocked";
+	$node->poll_query_until('postgres', <<"END");
+SELECT ($blocked) OR EXISTS (SELECT FROM pg_stat_activity
+	WHERE application_name = '$name' AND state LIKE 'idle%' AND query_start > '$before')
+END
+	if ($node->safe_psql('postgres', $blocked) ne 't')
+	{
+		fail("$name waits: $sql");
+		die "$name is not blocked";
+	}
 	return;
 }
 
