@@ -350,6 +350,15 @@ END
 	send_statement($inserter, 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i');
 	is(wait_blocked('inserter', 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i'),
 		'Extension', 'H8, seal: the run is written, but not listed');
+
+	# whoever would seal next goes on without, instead of waiting (H17)
+	my (undef, undef, $errors) = $node->psql('postgres', <<'END');
+SET alexam.failpoint = '';
+SET lock_timeout = '5s';
+INSERT INTO h8_seal SELECT i FROM generate_series(201, 400) i;
+END
+	is($errors, '', 'H17: an inserter does not wait for a seal');
+
 	send_statement($vacuum, 'VACUUM (INDEX_CLEANUP on) h8_seal');
 	is(wait_blocked('vacuum', 'VACUUM (INDEX_CLEANUP on) h8_seal'), 'Lock', 'H8, seal: VACUUM waits');
 	$node->append_conf('postgresql.conf', "alexam.failpoint = ''");
