@@ -630,16 +630,22 @@ search_mini_blocks(const void *page, uint64_t key, uint64_t tid)
 					 rate, key, tid);
 }
 
-/* Notes how the only block of a page lies. */
+/*
+ * Notes how the only block of a page lies.  That of a damaged page may lie
+ * elsewhere (see alex_column_place), or have no entries.
+ */
 static inline void
 note_shape(const void *page, const Block *block, AlexLeafShape *shape)
 {
 	int			end = alex_leaf_dead_start(block->nentries);
-	int			data = (int) (block->keys.bits - (const uint8_t *) page);
+	ptrdiff_t	data = block->keys.bits - (const uint8_t *) page;
 
+	shape->data = 0;
+	if (block->nentries < 1 || data <= 0 || data >= end)
+		return;
 	shape->data = (uint16_t) data;
 	shape->bits = (uint8_t) ((end - data) * 8 / block->nentries -
-							 (int) block->keys.width);
+							 block->keys.width);
 	shape->tid_bits = (uint8_t)
 		ALEX_DESCRIPTOR_WIDTH(alex_load32(block->tid_header));
 }
