@@ -41,7 +41,8 @@ sub describe
 			rows   => $rows,
 			# what later rounds insert
 			chunk  => max(int($rows / 10), 1000),
-			chunks => 2 * $settings->{write_rounds} + 1,
+			# of INSERT, of COPY, and of transactions of both sizes, half of one each
+			chunks => 3 * $settings->{write_rounds},
 			next   => $rows,
 			probes => min($settings->{probes}, $rows),
 		}, $class);
