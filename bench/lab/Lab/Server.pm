@@ -118,14 +118,14 @@ sub settle
 	die "the server does not come to rest\n";
 }
 
+# Run a program; its output.
 sub run
 {
 	return run_beside(undef, @_);
 }
 
-# Run a program that prints what it has to say at its end; its output.  What it
-# says of errors matters if it fails.  The function given is called now and
-# then until the program prints.
+# Run a program; its output.  What it says of errors matters if it fails.  The
+# function, if one is given, is called now and then while nothing is printed.
 sub run_beside
 {
 	my ($meanwhile, @command) = @_;
@@ -136,13 +136,13 @@ sub run_beside
 	my $started = open(my $pipe, '-|', @command);
 	open(STDERR, '>&', $stderr) or die "standard error: $!\n";
 	die "$command[0]: $!\n" if !$started;
-	if ($meanwhile)
+	my $select = IO::Select->new($pipe);
+	my $output = '';
+	while ($select->can_read(0.2) ? sysread($pipe, $output, 65536, length($output)) : 1)
 	{
-		my $output = IO::Select->new($pipe);
-
-		$meanwhile->() until $output->can_read(0.2);
+		$meanwhile->() if $meanwhile;
 	}
-	my @lines = <$pipe>;
+	my @lines = split(/^/m, $output);
 	if (!close($pipe))
 	{
 		open(my $file, '<', $errors);

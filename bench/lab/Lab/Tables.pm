@@ -44,7 +44,10 @@ sub describe
 			# of INSERT, of COPY, and of transactions of both sizes, half of one each
 			chunks => 3 * $settings->{write_rounds},
 			next   => $rows,
-			probes => min($settings->{probes}, $rows),
+			# where each key has a thousandth of all rows, so many rows are enough
+			probes => $where->{keys} eq 'duplicates'
+			? max(int(min($settings->{probes}, $rows) / 1000), 10)
+			: min($settings->{probes}, $rows),
 		}, $class);
 }
 
