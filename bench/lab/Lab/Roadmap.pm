@@ -9,7 +9,7 @@ package Lab::Roadmap;
 use strict;
 use warnings;
 
-use List::Util qw(max);
+use List::Util qw(min);
 use Lab::Micro;
 use Lab::Results;
 use Lab::Settings;
@@ -42,11 +42,11 @@ sub peer_ratio
 my %why = (
 	whole => q{rows go through SQL, the table and a server's WAL; the index has little part in it},
 	index => 'at this size little is left when the time without the index is subtracted',
-	point => q{most of a probe is the executor's; what the index does takes a tenth to a third of a microsecond},
+	point => q{the executor's part and the fetch of the row are most of a probe},
 	range => 'each row is fetched from another page of the table',
 	batch => q{a transaction's own costs are subtracted, and much of what is left for one row is opening the index},
 	recovery => q{the table's own rows are most of the redo, and the server has to start},
-	random => 'a random key of 60 bits and the address of its row are 8 bytes of information, and btree takes 22',
+	random => 'a random key and the address of its row are 8 bytes of information; pages that merges have freed count, too',
 	small => 'the fixed pages of a small index',
 	compaction => 'two clients and a worker share two processors',
 	large => 'the scan of the table is included',
@@ -100,7 +100,7 @@ sub rows
 				median($lab, 'uniform', $rows, 'range_1000'), ' us', most => 1000, why => 'range'),
 			row("1,000 rows a transaction against one, index alone, $size",
 				($batch // 0) > 0 && ($one // 0) > 0 ? $one / $batch : undef, 'x', least => 10, why => 'batch'),
-			row("crash recovery, " . Lab::Settings::show_number($lab->{settings}{recovery_rows}) . " rows in the log, $size",
+			row("crash recovery, " . Lab::Settings::show_number(min($rows, $lab->{settings}{recovery_rows})) . " rows in the log, $size",
 				median($lab, 'uniform', $rows, 'recovery'), ' ms', most => 1000, why => 'recovery'),
 			row("memory against btree, random keys, $size",
 				percentage(peer_ratio($lab, 'uniform', $rows, 'memory', 'btree')), ' %', most => 30, why => 'random'),
