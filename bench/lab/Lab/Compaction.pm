@@ -9,7 +9,7 @@ package Lab::Compaction;
 use strict;
 use warnings;
 
-use List::Util qw(max sum);
+use List::Util qw(max sum0);
 use Lab::Mixed;
 use Lab::Upkeep;
 
@@ -68,7 +68,7 @@ sub compaction
 		$results->add($where, 'compaction_cost', '%', 'alex',
 			100 * (1 - 2 * $beside / ($before + $after)));
 		$results->add($where, 'compaction_share', '%', 'alex',
-			100 * sum(@busy) / max(scalar(@busy), 1));
+			100 * sum0(@busy) / max(scalar(@busy), 1));
 	}
 	$server->do('RESET alexam.direct_seal_threshold',
 		'ALTER SYSTEM RESET alexam.background_compaction', 'SELECT pg_reload_conf()');
