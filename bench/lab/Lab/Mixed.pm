@@ -11,6 +11,7 @@ use warnings;
 
 use Lab::Results;
 use Lab::Server;
+use Lab::Settings;
 
 our @clients = (1, 2, 8);
 our @names;
@@ -73,7 +74,7 @@ sub mixed
 			next if !$results->is_wanted($where, $workload);
 			foreach my $round (1 .. $lab->{settings}{write_rounds})
 			{
-				foreach my $subject (qw(alex btree))
+				foreach my $subject (Lab::Settings::turns($round, qw(alex btree)))
 				{
 					$server->do('DROP SEQUENCE IF EXISTS next_key',
 						'CREATE SEQUENCE next_key START '

@@ -10,6 +10,7 @@ use strict;
 use warnings;
 
 use List::Util qw(min);
+use Lab::Settings;
 
 my $probes = 'SELECT count(t.v), sum(t.v) FROM %s p JOIN t_%s t ON t.k = p.k';
 
@@ -64,7 +65,7 @@ sub build
 
 	foreach my $round (1 .. $rounds)
 	{
-		foreach my $subject (@Lab::Tables::indexed)
+		foreach my $subject (Lab::Settings::turns($round, @Lab::Tables::indexed))
 		{
 			$server->do("DROP INDEX IF EXISTS t_${subject}_k");
 			my $time = $server->timed($tables->make_index($subject));
@@ -125,7 +126,7 @@ sub reads
 		# the first round is for the caches
 		foreach my $round (0 .. $lab->{settings}{rounds})
 		{
-			foreach my $subject (@$subjects)
+			foreach my $subject (Lab::Settings::turns($round, @$subjects))
 			{
 				next if !grep { $_ eq $subject } @$present;
 				set_plans($server, $subject);

@@ -91,13 +91,15 @@ sub wal_position
 	return $self->value("SELECT pg_current_wal_insert_lsn() - '0/0'");
 }
 
-# How many workers of alex there are.
+# How many workers of alex are at work, or were a moment ago.  They wait for
+# more for a while before they go.
 sub workers
 {
 	my ($self) = @_;
 
 	return $self->value(
-		"SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'alexam%worker%'");
+		"SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'alexam%worker%' "
+		  . "AND (state IS DISTINCT FROM 'idle' OR state_change > clock_timestamp() - interval '0.1 s')");
 }
 
 # Waits until no worker of alex has anything to do.

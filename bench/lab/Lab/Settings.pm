@@ -64,6 +64,16 @@ sub number_of
 	return $1 * $factor{$2};
 }
 
+# The subjects in their order of a round: each comes first in turn, since what
+# is measured first may find caches and the server as another left them.
+sub turns
+{
+	my ($round, @subjects) = @_;
+	my $first = @subjects ? $round % @subjects : 0;
+
+	return (@subjects[ $first .. $#subjects ], @subjects[ 0 .. $first - 1 ]);
+}
+
 # 10M for 10,000,000
 sub show_number
 {

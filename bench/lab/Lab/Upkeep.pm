@@ -12,6 +12,7 @@ use warnings;
 
 use List::Util qw(max);
 use Lab::Reads;
+use Lab::Settings;
 use Lab::Tables;
 
 our @names = (qw(vacuum window_size churn_size recovery memory));
@@ -37,7 +38,7 @@ sub vacuum
 	{
 		my %time;
 
-		foreach my $subject (@compared, 'none')
+		foreach my $subject (Lab::Settings::turns($round, @compared, 'none'))
 		{
 			$server->do("DELETE FROM t_$subject WHERE v % 10 = $round", 'CHECKPOINT');
 			$server->settle;
@@ -147,7 +148,7 @@ sub recovery
 	return if !$results->is_wanted($where, 'recovery');
 	foreach my $round (1 .. $lab->{settings}{write_rounds})
 	{
-		foreach my $subject (@compared)
+		foreach my $subject (Lab::Settings::turns($round, @compared))
 		{
 			my $key = 4_000_000_000_000_000_000 + $round;
 
