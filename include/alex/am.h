@@ -298,13 +298,13 @@ extern uint64 alex_dropper_end(AlexDropper *dropper,
  * Moves to the front of the live runs of one part an old run of which many
  * rows have been replaced by newer versions, and the runs that have these, and
  * returns their number; 0 if there is no such run.  If most of it is dead, it
- * is moved there alone, and *suspect set.  Changes the order of the others.
+ * is moved there alone, and is *suspect.  Changes the order of the others.
  * Caller holds the maintenance lock: it looks up TIDs of runs in the heap,
  * which VACUUM must not free meanwhile.
  */
 extern int	alex_choose_churned(Relation index, const AlexManifest *manifest,
 								const AlexRun **runs, int nruns,
-								bool *suspect);
+								const AlexRun **suspect);
 
 /*
  * Should a new run, of which part, entries, min and max are known, have a

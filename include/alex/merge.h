@@ -31,12 +31,14 @@
  * Picks the runs of one part that are due for compaction and returns their
  * number; 0 when none are.  "all" asks for all of them, if that changes
  * anything; "ranges" says that range scans read the index.  chosen[] has room
- * for all runs.  *suspect is set if most of the entries of the one that was
- * chosen are likely to be dead.
+ * for all runs.  *suspect is one of them, if most of its entries are likely to
+ * be dead, or NULL.
  */
 extern int	alex_choose_runs(Relation index, const AlexManifest *manifest,
 							 AlexPart part, bool all, bool ranges,
-							 const AlexRun **chosen, bool *suspect);
+							 const AlexRun **chosen, const AlexRun **suspect);
+
+extern int	alex_compare_by_size(const void *a, const void *b);
 
 extern int	alex_count_live_runs(const AlexManifest *manifest, AlexPart part);
 
@@ -69,7 +71,7 @@ typedef struct AlexMerge
 	bool		all_dead_go;	/* rewrite any page with dead entries; else
 								 * where these are more than one in
 								 * ALEX_DEAD_FRACTION */
-	bool		suspect;		/* look at the row of each entry */
+	const AlexRun *suspect;		/* look at the row of each entry of this one */
 	uint32		slice;			/* rewrite no more pages than so many; 0: as
 								 * many as there are */
 
@@ -100,7 +102,8 @@ extern void alex_merge_begin(AlexMerge *merge);
 /*
  * Writes the runs' entries in order, dead ones left out.  If the slice is not
  * large enough for all of them, what is left of the longest run goes on behind
- * the slice, and that of the others has to be written as runs of their own.
+ * the slice, and that of the others, and of the suspect one, has to be written
+ * as runs of their own.
  */
 extern void alex_merge_runs(AlexMerge *merge);
 

@@ -103,6 +103,8 @@ typedef struct AlexRun
 #define ALEX_RUN_MERGING		0x0004	/* live; is being merged slice by slice
 										 * with others of its part that have
 										 * this flag */
+#define ALEX_RUN_SUSPECT		0x0008	/* being merged; most of its entries
+										 * are likely to be dead */
 
 StaticAssertDecl(sizeof(AlexLogChain) == 40, "AlexLogChain is on disk");
 StaticAssertDecl(sizeof(AlexRun) == 128, "AlexRun is on disk");

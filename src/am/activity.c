@@ -66,12 +66,14 @@ static HTAB *activities;
 
 /*
  * A request that cannot be met now is tried again after this time, doubled
- * with each attempt.
+ * with each attempt.  It mostly waits for retired runs, hence for statements
+ * that may end any moment.
  */
-#define FIRST_RETRY_MS		1000
+#define FIRST_RETRY_MS		32
+#define FIRST_RETRY_FAILED_MS	1000
 #define LAST_RETRY_MS		(60 * 1000)
 /* After so many attempts it is dropped. */
-#define MAX_ATTEMPTS		12
+#define MAX_ATTEMPTS		16
 
 Size
 alex_activity_shmem_size(void)
@@ -381,8 +383,9 @@ alex_request_finish(const AlexRequest *request, AlexRequestOutcome outcome)
 		make_due(activity);
 	else
 	{
-		int			delay = Min(FIRST_RETRY_MS << activity->attempts,
-								LAST_RETRY_MS);
+		int			first = activity->failed ?
+			FIRST_RETRY_FAILED_MS : FIRST_RETRY_MS;
+		int			delay = Min(first << activity->attempts, LAST_RETRY_MS);
 
 		activity->attempts++;
 		activity->state = ALEX_REQUEST_WAITING;

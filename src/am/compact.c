@@ -128,7 +128,7 @@ install(AlexCompaction *compaction, FullTransactionId conflict)
 		{
 			if (run->id != merge->runs[n]->id)
 				continue;
-			run->flags &= ~ALEX_RUN_MERGING;
+			run->flags &= ~(ALEX_RUN_MERGING | ALEX_RUN_SUSPECT);
 			run->flags |= ALEX_RUN_RETIRED;
 			run->moved_pages = merge->adopted[n];
 			if (run->moved_pages == run->leaf_pages)
@@ -234,8 +234,9 @@ begin_run(AlexCompaction *compaction, uint64 expected, bool filter)
 	merge->adopted_dead = 0;
 }
 
+/* "flags" are those of a run that is not merged completely yet. */
 static void
-finish_run(AlexCompaction *compaction)
+finish_run(AlexCompaction *compaction, uint16 flags)
 {
 	AlexMerge  *merge = &compaction->merge;
 	AlexRun    *run = &compaction->new_runs[compaction->nnew];
@@ -246,7 +247,7 @@ finish_run(AlexCompaction *compaction)
 	/* those on pages that were taken over are still there */
 	run->dead = merge->adopted_dead;
 	if (!merge->complete)
-		run->flags |= ALEX_RUN_MERGING;
+		run->flags |= flags;
 	compaction->after += run->entries;
 	compaction->rewritten += run->entries - merge->adopted_entries;
 	compaction->nnew++;
@@ -255,8 +256,8 @@ finish_run(AlexCompaction *compaction)
 /* Compacts the chosen runs, or a slice of them. */
 static void
 compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
-			   const AlexRun **runs, int nruns, bool all, bool suspect,
-			   AlexWrittenPages *written)
+			   const AlexRun **runs, int nruns, bool all,
+			   const AlexRun *suspect, AlexWrittenPages *written)
 {
 	AlexCompaction compaction = {0};
 	AlexMerge  *merge = &compaction.merge;
@@ -283,14 +284,18 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	merge->nruns = nruns;
 	merge->all_dead_go = all;
 	merge->suspect = suspect;
-	/* a page of each run is half read when it stops, and read again then */
-	if (!all && !suspect)
-		merge->slice = Max(alex_slice_pages(manifest), 4 * nruns);
+	/*
+	 * A page of each run is half read when it stops, and read again then.  Of a
+	 * suspect run at most a fourth of the pages is written again.
+	 */
+	if (!all)
+		merge->slice = Max(alex_slice_pages(manifest) * (suspect != NULL ? 4 : 1),
+						   4 * nruns);
 	alex_merge_begin(merge);
 	merge->dropper = alex_dropper_begin(index, 0, expected);
 	begin_run(&compaction, expected, wants_filter(&compaction, expected));
 	alex_merge_runs(merge);
-	finish_run(&compaction);
+	finish_run(&compaction, ALEX_RUN_MERGING);
 	for (int i = 0; i < nruns; i++)
 	{
 		if (!alex_merge_has_rest(merge, i))
@@ -298,7 +303,8 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 		ALEX_FAILPOINT("compact-before-rest");
 		begin_run(&compaction, runs[i]->entries, false);
 		alex_merge_rest(merge, i);
-		finish_run(&compaction);
+		finish_run(&compaction, runs[i] == suspect ?
+				   ALEX_RUN_MERGING | ALEX_RUN_SUSPECT : ALEX_RUN_MERGING);
 	}
 	alex_merge_end(merge);
 	(void) alex_dropper_end(merge->dropper, &conflict);
@@ -323,7 +329,7 @@ compact_part(Relation index, AlexPart part, bool all, bool ranges,
 	MemoryContext old_context = MemoryContextSwitchTo(context);
 	AlexManifest *manifest = alex_manifest_read(index);
 	const AlexRun **chosen = palloc(sizeof(AlexRun *) * (manifest->nruns + 1));
-	bool		suspect;
+	const AlexRun *suspect;
 	int			n = 0;
 
 	if (all || !alex_too_much_retired(manifest))

@@ -44,6 +44,7 @@
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
+#include "alex/merge.h"
 
 /* Entries that pass through the buffer at a time. */
 #define BUFFER_MIN				1024
@@ -545,20 +546,20 @@ take_sample(AlexReader *reader, const AlexRun *run, AlexEntry *sample)
 	return n;
 }
 
-/* About how many entries of the younger run have keys that the older has? */
+/* About how many entries of the run have keys that the other one has? */
 static uint64
-count_shared(AlexReader *reader, const AlexRun *younger, const AlexRun *older)
+count_shared(AlexReader *reader, const AlexRun *run, const AlexRun *other)
 {
 	AlexEntry	sample[CHURN_SAMPLE];
-	int			n = take_sample(reader, younger, sample);
+	int			n = take_sample(reader, run, sample);
 	int			nshared = 0;
 	AlexRunReader run_reader;
 
-	alex_run_open(&run_reader, reader, older);
+	alex_run_open(&run_reader, reader, other);
 	for (int i = 0; i < n; i++)
 		nshared += has_key(&run_reader, sample[i].key);
 	alex_run_close(&run_reader);
-	return n == 0 ? 0 : younger->entries * nshared / n;
+	return n == 0 ? 0 : run->entries * nshared / n;
 }
 
 /* About how many of CHURN_SAMPLE entries of the run are dead, by the heap? */
@@ -584,15 +585,6 @@ sample_dead(Relation index, AlexReader *reader, const AlexRun *run)
 	return n == 0 ? 0 : ndead * CHURN_SAMPLE / n;
 }
 
-static int
-compare_by_age(const void *a, const void *b)
-{
-	const AlexRun *r1 = *(const AlexRun *const *) a;
-	const AlexRun *r2 = *(const AlexRun *const *) b;
-
-	return r1->id > r2->id ? -1 : 1;
-}
-
 static inline bool
 overlap(const AlexRun *r1, const AlexRun *r2)
 {
@@ -600,47 +592,54 @@ overlap(const AlexRun *r1, const AlexRun *r2)
 }
 
 /*
- * Moves those of the runs before "which", all younger, that have many keys in
- * common with it to the front; returns how many, or 0 if that is too little
- * altogether to matter to the older one.
+ * Moves the run "which" to the front, and behind it those that share many keys
+ * with it, which may be newer versions of its rows.  Returns how many these
+ * are, or 0 if that is too little altogether to matter to it.
  */
 static int
-find_replacements(AlexReader *reader, const AlexRun **runs, int which)
+find_replacements(AlexReader *reader, const AlexRun **runs, int nruns,
+				  int which)
 {
-	const AlexRun *older = runs[which];
+	const AlexRun *run = runs[which];
 	uint64		possible = 0;
 	uint64		shared = 0;
-	int			nchosen = 0;
+	int			nfound = 0;
 
-	for (int i = 0; i < which; i++)
-		possible += overlap(runs[i], older) ? runs[i]->entries : 0;
-	if (possible * CHURN_FRACTION < older->entries)
+	runs[which] = runs[0];
+	runs[0] = run;
+	for (int i = 1; i < nruns; i++)
+		possible += overlap(runs[i], run) ? runs[i]->entries : 0;
+	if (possible * CHURN_FRACTION < run->entries)
 		return 0;
 
-	for (int i = 0; i < which; i++)
+	for (int i = 1; i < nruns; i++)
 	{
-		const AlexRun *younger = runs[i];
+		const AlexRun *other = runs[i];
 		uint64		count;
 
-		if (!overlap(younger, older))
+		if (!overlap(other, run))
 			continue;
-		count = count_shared(reader, younger, older);
-		if (count * CHURN_FRACTION < younger->entries)
+		count = count_shared(reader, other, run);
+		if (count * CHURN_FRACTION < other->entries)
 			continue;
 		shared += count;
-		runs[i] = runs[nchosen];
-		runs[nchosen++] = younger;
+		runs[i] = runs[nfound + 1];
+		runs[++nfound] = other;
 	}
-	return shared * CHURN_FRACTION < older->entries ? 0 : nchosen;
+	return shared * CHURN_FRACTION < run->entries ? 0 : nfound;
 }
 
 /*
  * Nothing is looked at in the heap before it is known that there are enough
- * younger entries with the same keys.
+ * other entries with the same keys.  Which of two runs has the older versions
+ * is not known either, as a run that was merged while others came has younger
+ * ones than these by its number only; so each run, the largest first, is taken
+ * for the one that was replaced.
  */
 int
 alex_choose_churned(Relation index, const AlexManifest *manifest,
-					const AlexRun **runs, int nruns, bool *suspect)
+					const AlexRun **runs, int nruns,
+					const AlexRun **suspect)
 {
 	AlexReader *reader;
 	int			nchosen = 0;
@@ -649,31 +648,24 @@ alex_choose_churned(Relation index, const AlexManifest *manifest,
 		return 0;
 
 	reader = alex_reader_open(index, manifest->incarnation);
-	for (int which = nruns - 1; which > 0 && nchosen == 0; which--)
+	for (int which = nruns - 1; which >= 0 && nchosen == 0; which--)
 	{
-		const AlexRun *older;
+		int			nfound;
 		int			dead;
 
-		qsort(runs, nruns, sizeof(AlexRun *), compare_by_age);
-		older = runs[which];
-		nchosen = find_replacements(reader, runs, which);
-		if (nchosen == 0)
+		qsort(runs, nruns, sizeof(AlexRun *), alex_compare_by_size);
+		nfound = find_replacements(reader, runs, nruns, which);
+		if (nfound == 0)
 			continue;
 
-		dead = sample_dead(index, reader, older);
-		*suspect = dead * 4 >= CHURN_SAMPLE * 3;
-		if (dead * CHURN_FRACTION < CHURN_SAMPLE)
-			nchosen = 0;
-		else if (*suspect)
+		dead = sample_dead(index, reader, runs[0]);
+		if (dead * 4 >= CHURN_SAMPLE * 3)
 		{
-			runs[0] = older;
+			*suspect = runs[0];
 			nchosen = 1;
 		}
-		else
-		{
-			runs[which] = runs[nchosen];
-			runs[nchosen++] = older;
-		}
+		else if (dead * CHURN_FRACTION >= CHURN_SAMPLE)
+			nchosen = nfound + 1;
 	}
 	alex_reader_close(reader);
 	return nchosen;

@@ -17,7 +17,8 @@
  * A merge may be told to rewrite no more than a slice of the index.  It stops at
  * some key then.  Behind it the longest run's pages are taken over, so that the
  * new run has all of that one; what is left of each other run is made a run of
- * its own, again by taking over its pages.
+ * its own, again by taking over its pages.  So is what is left of a suspect run,
+ * the row of each of whose entries is looked at.
  *
  * A stream stands either on an entry or before a leaf page that it has not
  * opened; then the page's fence is a bound of what comes.
@@ -68,6 +69,7 @@ typedef struct AlexRunStream
 {
 	AlexRunReader reader;
 	int			number;			/* of the run */
+	bool		suspect;		/* look at the row of each entry */
 	bool		may_adopt;		/* may its leaf pages be taken over? */
 	bool		at_end;
 	AlexLeafState *leaves;		/* NULL: there are no dead entries */
@@ -545,7 +547,7 @@ pages_to_rewrite(AlexMerge *merge, AlexRunStream *stream)
 	 * written is never written again: merging would not come to an end.
 	 */
 	least = (run->flags & ALEX_RUN_MERGING) != 0 ? 1 : MIN_ADOPTED_LEAVES;
-	stream->may_adopt = outside >= least && !merge->suspect;
+	stream->may_adopt = outside >= least && !stream->suspect;
 	merge->may_adopt |= stream->may_adopt;
 	if (!stream->may_adopt)
 		return run->leaf_pages;
@@ -573,6 +575,7 @@ alex_merge_begin(AlexMerge *merge)
 		AlexRunStream *stream = &merge->streams[i];
 
 		stream->number = i;
+		stream->suspect = merge->runs[i] == merge->suspect;
 		stream->page.buffer = InvalidBuffer;
 		stream->may_be_hinted =
 			(hinted_runs & ALEX_HINTED_RUN(merge->runs[i]->id)) != 0;
@@ -617,7 +620,7 @@ put_entry(AlexMerge *merge, const AlexRunStream *stream)
 
 	alex_dropper_add(merge->dropper, stream->keys[position],
 					 stream->tids[position],
-					 merge->suspect ||
+					 stream->suspect ||
 					 (stream->any_hinted && stream->hinted[position]));
 }
 
@@ -662,6 +665,8 @@ alex_merge_runs(AlexMerge *merge)
 {
 	StreamHeap *heap = palloc(offsetof(StreamHeap, streams) +
 							  sizeof(AlexRunStream *) * merge->nruns);
+	AlexRunStream *longest = NULL;
+	uint32		most = 0;
 
 	/* ascending by first entry: a heap already */
 	heap->count = merge->nruns;
@@ -669,20 +674,20 @@ alex_merge_runs(AlexMerge *merge)
 		heap->streams[i] = &merge->streams[i];
 	merge_streams(merge, heap);
 
-	if (heap->count > 0)
+	for (int i = 0; i < heap->count; i++)
 	{
-		AlexRunStream *longest = heap->streams[0];
+		AlexRunStream *stream = heap->streams[i];
+		uint32		pages = stream->reader.run->leaf_pages - stream->leaf;
 
-		for (int i = 1; i < heap->count; i++)
+		/* the next slice must know which entries have not been looked at */
+		if (!stream->suspect && pages > most)
 		{
-			AlexRunStream *stream = heap->streams[i];
-
-			if (stream->reader.run->leaf_pages - stream->leaf >
-				longest->reader.run->leaf_pages - longest->leaf)
-				longest = stream;
+			longest = stream;
+			most = pages;
 		}
-		alex_merge_rest(merge, longest->number);
 	}
+	if (longest != NULL)
+		alex_merge_rest(merge, longest->number);
 	alex_dropper_flush(merge->dropper);
 	pfree(heap);
 }

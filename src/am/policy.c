@@ -44,8 +44,9 @@
 /* A run this much larger than all smaller ones together is left alone. */
 #define MUCH_LARGER				2
 
-static int
-compare_by_size(const void *a, const void *b)
+/* For sorting pointers to runs, the smallest first. */
+int
+alex_compare_by_size(const void *a, const void *b)
 {
 	const AlexRun *r1 = *(const AlexRun *const *) a;
 	const AlexRun *r2 = *(const AlexRun *const *) b;
@@ -68,7 +69,7 @@ live_runs(const AlexManifest *manifest, AlexPart part, const AlexRun **runs)
 		if (run->part == part && (run->flags & ALEX_RUN_RETIRED) == 0)
 			runs[nruns++] = run;
 	}
-	qsort(runs, nruns, sizeof(AlexRun *), compare_by_size);
+	qsort(runs, nruns, sizeof(AlexRun *), alex_compare_by_size);
 	return nruns;
 }
 
@@ -156,7 +157,7 @@ is_much_dead(const AlexRun *run)
 
 /* Leaves the runs whose merging has begun. */
 static int
-choose_unfinished(const AlexRun **runs, int nruns)
+choose_unfinished(const AlexRun **runs, int nruns, const AlexRun **suspect)
 {
 	int			left = 0;
 
@@ -166,6 +167,8 @@ choose_unfinished(const AlexRun **runs, int nruns)
 
 		if ((run->flags & ALEX_RUN_MERGING) == 0)
 			continue;
+		if ((run->flags & ALEX_RUN_SUSPECT) != 0)
+			*suspect = run;
 		runs[i] = runs[left];
 		runs[left++] = run;
 	}
@@ -174,25 +177,25 @@ choose_unfinished(const AlexRun **runs, int nruns)
 
 int
 alex_choose_runs(Relation index, const AlexManifest *manifest, AlexPart part,
-				 bool all, bool ranges, const AlexRun **chosen, bool *suspect)
+				 bool all, bool ranges, const AlexRun **chosen,
+				 const AlexRun **suspect)
 {
 	int			nruns = live_runs(manifest, part, chosen);
 	int			n;
 
-	*suspect = false;
+	*suspect = NULL;
+	n = choose_unfinished(chosen, nruns, suspect);
 	if (all)
 	{
 		uint64		hinted = alex_hints_runs(index);
 
 		for (int i = 0; i < nruns; i++)
-			if (chosen[i]->dead > 0 ||
-				(chosen[i]->flags & ALEX_RUN_MERGING) != 0 ||
+			if (n > 0 || chosen[i]->dead > 0 ||
 				(hinted & ALEX_HINTED_RUN(chosen[i]->id)) != 0)
 				return nruns;
 		return nruns > 1 ? nruns : 0;
 	}
 
-	n = choose_unfinished(chosen, nruns);
 	if (n > 0)
 		return n;
 
@@ -208,7 +211,7 @@ alex_choose_runs(Relation index, const AlexManifest *manifest, AlexPart part,
 	n = alex_choose_churned(index, manifest, chosen, nruns, suspect);
 	if (n > 0)
 		return n;
-	qsort(chosen, nruns, sizeof(AlexRun *), compare_by_size);
+	qsort(chosen, nruns, sizeof(AlexRun *), alex_compare_by_size);
 
 	n = choose_like_size(chosen, nruns);
 	if (n > 0)

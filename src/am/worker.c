@@ -63,7 +63,7 @@
 /* A worker stays for requests that come, or are due, within this time. */
 #define LINGER_MS				2000
 /* While it does, it looks for them this often. */
-#define LINGER_STEP_MS			200
+#define LINGER_STEP_MS			20
 /* When no worker can be started, the launcher tries again after this time. */
 #define START_RETRY_MS			10000
 

@@ -49,8 +49,12 @@ run_fault(const AlexManifest *manifest, const AlexRun *run)
 		return "its generation is not sealed yet";
 	if (run->part >= ALEX_PARTS)
 		return "it is of an unknown part";
-	if ((run->flags & ~(ALEX_RUN_RETIRED | ALEX_RUN_MOVED | ALEX_RUN_MERGING)) != 0)
+	if ((run->flags & ~(ALEX_RUN_RETIRED | ALEX_RUN_MOVED | ALEX_RUN_MERGING |
+						ALEX_RUN_SUSPECT)) != 0)
 		return "it has unknown flags";
+	if ((run->flags & ALEX_RUN_SUSPECT) != 0 &&
+		(run->flags & ALEX_RUN_MERGING) == 0)
+		return "it is suspect although it is not being merged";
 	if ((run->flags & ALEX_RUN_MERGING) != 0 && retired)
 		return "it is being merged although it is retired";
 	if ((run->flags & ALEX_RUN_MOVED) != 0 && !retired)
