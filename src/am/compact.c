@@ -290,7 +290,7 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	 */
 	if (!all)
 		merge->slice = Max(alex_slice_pages(manifest) * (suspect != NULL ? 4 : 1),
-						   4 * nruns);
+						   2 * nruns);
 	alex_merge_begin(merge);
 	merge->dropper = alex_dropper_begin(index, 0, expected);
 	begin_run(&compaction, expected, wants_filter(&compaction, expected));

@@ -280,6 +280,6 @@ alex_too_much_retired(const AlexManifest *manifest)
 	for (int part = 0; part < ALEX_PARTS; part++)
 		many |= alex_count_live_runs(manifest, part) > ALEX_MANY_RUNS;
 	count_leaf_pages(manifest, &live, &retired);
-	return retired > 2 * MIN_SLICE &&
+	return retired > MIN_SLICE &&
 		retired * 100 > live * (many ? MAX_RETIRED_MANY : MAX_RETIRED);
 }

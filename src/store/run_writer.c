@@ -523,9 +523,17 @@ add_to_bloom(AlexRunWriter *writer, uint64 key)
 	writer->bloom_keys++;
 }
 
+static inline uint32
+bloom_pages(const AlexRunWriter *writer)
+{
+	return (writer->bloom_blocks - 1) / ALEX_BLOOM_PAGE_BLOCKS + 1;
+}
+
 /*
  * Is the filter worth its pages?  Not for a single leaf, and not for dense
- * keys, of which few are absent.  Nor if it was sized for far fewer keys than
+ * keys, of which few are absent; nor if it would be larger than the leaves, as
+ * where keys are dense in several places, since the smaller is in the caches
+ * rather.  Nor if it was sized for far fewer keys than
  * came, since it lets too many through then, or for far more, since keys with
  * many entries each are likely to be in every run.
  */
@@ -536,7 +544,8 @@ bloom_pays(const AlexRunWriter *writer, const AlexRun *run)
 
 	if (writer->bloom == NULL || run->leaf_pages < 2)
 		return false;
-	if ((run->max.key - run->min.key) / 8 < run->entries)
+	if ((run->max.key - run->min.key) / 8 < run->entries ||
+		bloom_pages(writer) > run->leaf_pages)
 		return false;
 
 	bits = (double) writer->bloom_blocks * ALEX_BLOOM_BLOCK_BYTES * 8 /
@@ -561,7 +570,7 @@ static void
 write_bloom(AlexRunWriter *writer, AlexRun *run)
 {
 	run->bloom_blocks = writer->bloom_blocks;
-	run->bloom_pages = (writer->bloom_blocks - 1) / ALEX_BLOOM_PAGE_BLOCKS + 1;
+	run->bloom_pages = bloom_pages(writer);
 	run->bloom_block = write_contiguous(writer, ALEX_PAGE_BLOOM,
 										run->bloom_pages, fill_bloom_page,
 										writer->bloom, writer->bloom_blocks,
