@@ -359,6 +359,38 @@ cmp_ok($most, '<=', 3.5 * $fresh,
 	"updates of all rows in a loop: $most pages, a fresh index $fresh");
 check_all('updates of all rows in a loop');
 
+# A run most of which is dead is rewritten in slices, too, and what of it has
+# been looked at is not looked at again.
+start_over(4);
+$node->safe_psql('postgres', 'REINDEX INDEX t_k; VACUUM t');
+set_server('alexam.log_compaction_min_duration', q{'0'});
+my $log_position = -s $node->logfile;
+$node->safe_psql('postgres', 'UPDATE t SET id = -id WHERE id % 7 <> 0');
+$node->poll_query_until('postgres', q{SELECT entries = 80000 AND retired_runs = 0 FROM alex_stats('t_k')})
+  or die 'dead entries stay';
+wait_idle();
+set_server('alexam.log_compaction_min_duration', q{'-1'});
+my @merges = slurp_file($node->logfile, $log_position) =~ /"public\.t_k": (.*?), \d+ entries/g;
+is("$merges[0], $merges[1]", '1 runs into 2, 2 runs into 1', 'a run most of which is dead goes in two slices');
+check_all('a run most of which is dead');
+
+# The run with the old versions may have the higher number: if it was rewritten
+# after the new ones had come.
+start_over(4);
+$node->safe_psql('postgres', 'REINDEX INDEX t_k; VACUUM t; DELETE FROM t WHERE id % 5 = 0');
+$writer = $node->background_psql('postgres');
+$writer->query_safe(q{BEGIN; UPDATE t SET id = -id WHERE id % 2 = 0;
+SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SELECT count(*) FROM t WHERE k < 0});
+vacuum();
+wait_idle();
+my $numbers = q{SELECT string_agg((entries / 1000)::text, ' ' ORDER BY run) FROM alex_runs('t_k') WHERE state = 'live'};
+like($node->safe_psql('postgres', $numbers), qr/^32 (6|7)\d$/, 'a run that was rewritten after another came');
+$writer->query_safe('COMMIT');
+$writer->quit;
+ok($node->poll_query_until('postgres', q{SELECT runs = 1 FROM alex_stats('t_k')}),
+	'has the older versions, and they go');
+check_all('a run that was rewritten after another came');
+
 start_over(4, 50000);
 $node->safe_psql('postgres', 'REINDEX INDEX t_k; VACUUM t');
 $fresh = fresh_size();
