@@ -28,7 +28,7 @@ EXTENSION = alexam
 DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
-REGRESS = types options queries lists parallel planner build build_parallel \
+REGRESS = types options queries lists bitmap parallel planner build build_parallel \
 	changes pending unique permissions errors validate
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers \

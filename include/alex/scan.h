@@ -247,6 +247,7 @@ typedef struct AlexScan
 	uint64		hinted_runs;	/* see ALEX_HINTED_RUN */
 
 	/* what is wanted */
+	bool		for_bitmap;		/* TIDs only; keys in hand mean nothing */
 	bool		keys_are_ready;
 	bool		nulls_wanted;
 	AlexIntervalList intervals;
@@ -448,6 +449,10 @@ typedef struct AlexBitmapFeed
 	uint64	   *tids;			/* gathered, then as much working space */
 	int			capacity;
 	int			ntids;
+	uint64	   *map;			/* a bit for each offset of some blocks, or NULL */
+	uint32		nblocks;		/* which has these blocks, from first_block on, */
+	uint32		first_block;
+	int			words;			/* and so many words for each of them */
 } AlexBitmapFeed;
 
 extern void alex_bitmap_feed_begin(AlexBitmapFeed *feed, MemoryContext context,

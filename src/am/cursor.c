@@ -253,9 +253,24 @@ skip_hinted(AlexScan *state, AlexCursor *cursor)
 	return cursor->leaf_edge > 0;
 }
 
+/* Is all of the leaf page from the batch on in the interval?  Forward only. */
+static bool
+rest_is_wanted(AlexScan *state, AlexCursor *cursor)
+{
+	AlexScanRun *run = cursor->run;
+	AlexFence	next;
+
+	if (cursor->leaf_number + 1 >= run->run->leaf_pages)
+		return run->run->max.key <= state->high;
+	alex_run_fence(&run->reader, cursor->leaf_number + 1, &next);
+	return next.key <= state->high;
+}
+
 /*
  * Unpacks the keys of the next entries of a run and returns their number.
  * Sets finished when there are none.
+ *
+ * A bitmap needs keys to see where the interval ends, and no others.
  *
  * The caller has come back for the entry after the last one that we gave it,
  * so nothing in hand needs VACUUM to wait; what is read from here on does.
@@ -297,7 +312,10 @@ load_from_run(AlexScan *state, AlexCursor *cursor)
 		first = cursor->leaf_edge - count;
 		cursor->leaf_edge = first;
 	}
-	alex_leaf_unpack(cursor->leaf.page, first, count, cursor->keys, NULL);
+	if (unlikely(state->for_bitmap) && rest_is_wanted(state, cursor))
+		cursor->keys[count - 1] = state->high;
+	else
+		alex_leaf_unpack(cursor->leaf.page, first, count, cursor->keys, NULL);
 	cursor->first_slot = first;
 	cursor->has_gaps = false;
 	return count;

@@ -683,8 +683,10 @@ alex_get_bitmap(IndexScanDesc scan, TIDBitmap *bitmap)
 	AlexScan   *state = scan->opaque;
 	AlexBitmapFeed feed;
 	int64		ntids = 0;
-	bool		more = start_scan(state, true, ALEX_LEAF_BLOCK);
+	bool		more;
 
+	state->for_bitmap = true;
+	more = start_scan(state, true, ALEX_LEAF_BLOCK);
 	alex_bitmap_feed_begin(&feed, state->context, bitmap);
 	while (more)
 	{
