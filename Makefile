@@ -28,8 +28,8 @@ EXTENSION = alexam
 DATA = alexam--1.0.sql
 PGFILEDESC = "alexam - learned index access method"
 
-REGRESS = types options queries lists bitmap parallel planner build build_parallel \
-	changes pending unique permissions errors validate
+REGRESS = types options queries lists bitmap visibility parallel planner \
+	build build_parallel changes pending unique permissions errors validate
 ISOLATION = scan-insert-seal scan-delete-vacuum index-only-scan \
 	rollback-seal concurrent-writers queue serializable unique-writers \
 	write-skew read-only-anomaly phantoms unique-skew

@@ -179,10 +179,14 @@ typedef enum AlexScanPlace
 typedef enum AlexPrefetchStage
 {
 	ALEX_PREFETCH_UNKNOWN,		/* finds out what it may do */
+	ALEX_PREFETCH_MAP,			/* pins the visibility map */
 	ALEX_PREFETCH_LOOK,			/* begins a sample */
 	ALEX_PREFETCH_SAMPLE,		/* ends it */
 	ALEX_PREFETCH_ASK			/* asks for blocks, row by row */
 } AlexPrefetchStage;
+
+/* Pages of the visibility map that an index-only scan keeps pinned, at most. */
+#define ALEX_MAP_PINS			4
 
 /* Heap blocks of coming entries. */
 typedef struct AlexHeapPrefetch
@@ -197,6 +201,7 @@ typedef struct AlexHeapPrefetch
 	instr_time	start;			/* ... and when that was */
 	BlockNumber last_block;
 	BlockNumber touched_block;	/* by alex_heap_touch, maybe in an earlier scan */
+	Buffer		map_pins[ALEX_MAP_PINS];	/* the first ones, until the end */
 } AlexHeapPrefetch;
 
 typedef struct AlexScanMark
@@ -408,6 +413,7 @@ extern void alex_group_apply_killed(AlexScan *state, AlexGroup *group);
 /* heap_prefetch.c */
 extern void alex_heap_prefetch_begin(AlexScan *state);
 extern void alex_heap_prefetch_next(AlexScan *state);
+extern void alex_heap_prefetch_end(AlexScan *state);
 extern void alex_heap_touch_block(Relation heap, uint64 tid);
 
 /* The scan has moved to its current entry. */

@@ -22,7 +22,7 @@
  * the distance begins at nothing and grows with the rows that were delivered.
  * Blocks that follow each other are left to the operating system's readahead.
  *
- * No buffer is pinned, so there is nothing to let go of.
+ * No heap block is pinned, so there is nothing to let go of.
  *
  * A block that is in shared buffers is not free of charge either.  The fetch of
  * a tuple waits for memory several times, and each time finds out only then
@@ -30,6 +30,9 @@
  * the page's header, in the line pointer.  Once the table has been looked up,
  * the places of all others are known.  So a scan does that itself, before the
  * executor will, and asks for them together (alex_heap_touch).
+ *
+ * Index-only scans come to few heap blocks, but to a page of the visibility map
+ * at each entry.  Of a small map they keep all pages pinned (pin_map).
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -39,6 +42,7 @@
  */
 #include "postgres.h"
 
+#include "access/visibilitymap.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "storage/buf_internals.h"
@@ -59,6 +63,14 @@
 #define SAMPLE_ROWS				8
 #define SAMPLE_READS			2
 #define SLOW_READ				10
+
+/* Rows of an index-only scan before it pins the visibility map. */
+#define ROWS_BEFORE_MAP			1000
+
+/* Heap blocks of a page of the map, which has two bits for each. */
+#define BLOCKS_PER_MAP_PAGE \
+	((BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) * BITS_PER_BYTE / \
+	 BITS_PER_HEAPBLOCK)
 
 /* Rows to be delivered without looking, at first and at most. */
 #define FIRST_PAUSE				64
@@ -85,6 +97,47 @@ blocks_read(void)
 	return pgBufferUsage.shared_blks_read + pgBufferUsage.local_blks_read;
 }
 
+/*
+ * Pins the pages of the table's visibility map.
+ *
+ * The executor looks into the map at each entry, and keeps but one page of it
+ * pinned.  Where the map has several and TIDs are in no order, that is a pin an
+ * entry, whose cost is not so much the instructions as the buffer's descriptor,
+ * which processes that scan in parallel take out of each other's caches.  A
+ * page that this process has pinned already is pinned again without that.
+ */
+static void
+pin_map(AlexScan *state)
+{
+	AlexHeapPrefetch *prefetch = &state->prefetch;
+	Relation	heap = state->scan->heapRelation;
+	BlockNumber nblocks = RelationGetNumberOfBlocks(heap);
+	int			npages = (nblocks - 1) / BLOCKS_PER_MAP_PAGE + 1;
+
+	prefetch->stage = ALEX_PREFETCH_LOOK;
+	prefetch->pause = INT_MAX;
+	if (prefetch->map_pins[0] != InvalidBuffer ||
+		nblocks <= BLOCKS_PER_MAP_PAGE || npages > ALEX_MAP_PINS)
+		return;
+	for (int i = 0; i < npages; i++)
+	{
+		(void) visibilitymap_get_status(heap, i * BLOCKS_PER_MAP_PAGE,
+										&prefetch->map_pins[i]);
+		if (prefetch->map_pins[i] == InvalidBuffer)
+			break;
+	}
+}
+
+/* The scan ends.  After an error the resource owner sees to that. */
+void
+alex_heap_prefetch_end(AlexScan *state)
+{
+	Buffer	   *pins = state->prefetch.map_pins;
+
+	for (int i = 0; i < ALEX_MAP_PINS && pins[i] != InvalidBuffer; i++)
+		ReleaseBuffer(pins[i]);
+}
+
 /* A scan comes to its fifth row: may it ask for blocks at all? */
 static void
 begin_slow(AlexScan *state)
@@ -92,9 +145,9 @@ begin_slow(AlexScan *state)
 	AlexHeapPrefetch *prefetch = &state->prefetch;
 	int			max_distance = 0;
 
-#ifdef USE_PREFETCH
 	Relation	heap = state->scan->heapRelation;
 
+#ifdef USE_PREFETCH
 	/* index-only scans visit few blocks, and do not say which */
 	if (heap != NULL && !state->scan->xs_want_itup)
 		max_distance =
@@ -104,7 +157,12 @@ begin_slow(AlexScan *state)
 	prefetch->distance = 0;
 	prefetch->next_pause = FIRST_PAUSE;
 	prefetch->last_block = InvalidBlockNumber;
-	if (max_distance == 0)
+	if (heap != NULL && state->scan->xs_want_itup)
+	{
+		prefetch->stage = ALEX_PREFETCH_MAP;
+		prefetch->pause = ROWS_BEFORE_MAP;
+	}
+	else if (max_distance == 0)
 		prefetch->pause = INT_MAX;
 	else
 		prefetch->stage = ALEX_PREFETCH_LOOK;
@@ -196,6 +254,8 @@ alex_heap_prefetch_next(AlexScan *state)
 		begin_slow(state);
 	else if (prefetch->stage == ALEX_PREFETCH_SAMPLE)
 		end_sample(prefetch);
+	else if (prefetch->stage == ALEX_PREFETCH_MAP && prefetch->pause == 0)
+		pin_map(state);
 	if (prefetch->stage == ALEX_PREFETCH_LOOK && prefetch->pause == 0)
 		begin_sample(prefetch);
 	if (prefetch->stage != ALEX_PREFETCH_ASK)

@@ -331,6 +331,7 @@ alex_end_scan(IndexScanDesc scan)
 	release_entries(state);
 	close_sealed(state);
 	close_runs(state);
+	alex_heap_prefetch_end(state);
 	if (state->heap_slot != NULL)
 		ExecDropSingleTupleTableSlot(state->heap_slot);
 	if (state->heap_fetch != NULL)
