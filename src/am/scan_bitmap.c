@@ -267,8 +267,7 @@ hand_over_map(AlexBitmapFeed *feed)
 
 /*
  * Puts TIDs into the map.  Returns the number of those that do not belong
- * there, and moves them to "rest", which may be where the TIDs are.  An offset
- * that no heap page has is among them; the bitmap will complain.
+ * there, and moves them to "rest", which may be where the TIDs are.
  */
 static int
 set_bits(AlexBitmapFeed *feed, const uint64 *tids, int ntids, uint64 *rest)
@@ -303,20 +302,24 @@ make_map(AlexBitmapFeed *feed)
 {
 	uint64		first = PG_UINT64_MAX;
 	uint64		last = 0;
-	uint64		max_offset = 0;
+	uint64		max_bit = 0;
 	uint64		nblocks;
 	int			words;
+	Size		gathered = (Size) feed->capacity * 2 * sizeof(uint64);
 
 	for (int i = 0; i < feed->ntids; i++)
 	{
 		first = Min(first, feed->tids[i]);
 		last = Max(last, feed->tids[i]);
-		max_offset = Max(max_offset, feed->tids[i] & 0xFFFF);
+		max_bit = Max(max_bit, (feed->tids[i] & 0xFFFF) - FirstOffsetNumber);
 	}
+	/* an offset that no heap page has: the bitmap will complain */
+	if (max_bit >= MAX_WORDS * WORD_BITS)
+		return false;
 	nblocks = (last >> 16) - (first >> 16) + 1;
-	words = Min((max_offset + WORD_BITS - 1) / WORD_BITS, MAX_WORDS);
+	words = max_bit / WORD_BITS + 1;
 	if (nblocks > (uint64) feed->ntids * BLOCKS_PER_TID ||
-		map_size(nblocks, words) > memory_limit())
+		map_size(nblocks, words) + gathered > memory_limit())
 		return false;
 
 	if (feed->map != NULL)
@@ -326,7 +329,8 @@ make_map(AlexBitmapFeed *feed)
 	feed->nblocks = nblocks;
 	feed->words = words;
 	feed->first_block = first >> 16;
-	feed->ntids = set_bits(feed, feed->tids, feed->ntids, feed->tids);
+	(void) set_bits(feed, feed->tids, feed->ntids, feed->tids);
+	feed->ntids = 0;
 	return true;
 }
 
