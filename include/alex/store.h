@@ -480,6 +480,13 @@ alex_mapping_page(AlexMapping *mapping, BlockNumber block)
 }
 
 /*
+ * Has the operating system read blocks of the file that are about to be
+ * touched, without waiting for them.
+ */
+extern void alex_mapping_will_need(AlexMapping *mapping, BlockNumber block,
+								   BlockNumber nblocks);
+
+/*
  * ---------------------------------------------------------------------
  * reader.c: sealed pages, mapped or buffered
  * ---------------------------------------------------------------------
@@ -550,6 +557,15 @@ alex_page_close(AlexPageReference *reference)
 	reference->page = NULL;
 }
 
+/* How far a scan has come along a run's leaf pages; see read_ahead.c. */
+typedef struct AlexReadAhead
+{
+	int64		place;			/* the leaf that it has come to */
+	int			window;			/* leaves asked for last, or 0 */
+	int64		asked;			/* the last one of them */
+	int64		trigger;		/* where to ask again */
+} AlexReadAhead;
+
 /* Model tree of a run, opened for lookups. */
 typedef struct AlexRunReader
 {
@@ -559,6 +575,7 @@ typedef struct AlexRunReader
 	AlexPageReference pages[2]; /* of get_page, in turn */
 	int			turn;
 	AlexLeafShape shape;		/* of the leaf that was searched last */
+	AlexReadAhead ahead;
 } AlexRunReader;
 
 extern void alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
@@ -588,6 +605,23 @@ extern void alex_run_find_group(AlexRunReader *run_reader, const uint64 *keys,
 								int nkeys, uint32 *numbers,
 								AlexFence *places);
 
+/*
+ * read_ahead.c: begins at a leaf, and comes to another, which is about to be
+ * opened.  If that is a next one in the direction, has the operating system
+ * read it, and some that follow, up to the one with the key "edge".
+ */
+#define ALEX_NO_LEAF			PG_INT32_MIN
+
+static inline void
+alex_run_begin_at(AlexRunReader *run_reader, int64 number)
+{
+	run_reader->ahead.place = number;
+	run_reader->ahead.window = 0;
+}
+
+extern void alex_run_read_ahead(AlexRunReader *run_reader, uint32 number,
+								bool forward, uint64 edge);
+
 /* Only where the leaf is: leaves key and TID of the fence undefined. */
 extern void alex_run_place(AlexRunReader *run_reader, uint32 number,
 						   AlexFence *fence);
@@ -605,10 +639,12 @@ extern void alex_run_prefetch_filter(AlexRunReader *run_reader, uint64 key);
  * position.c: finds the place that parts "count" entries of the run from those
  * behind them.  Going forward they are counted from "from" on, and *boundary
  * is the entry after them; going backward those before "from" are counted, and
- * *boundary is the first of them.  False when there is no such entry.
+ * *boundary is the first of them.  False when there is no such entry.  Who
+ * does so again and again wants no keys beyond the edge.
  */
 extern bool alex_run_skip(AlexRunReader *run_reader, AlexEntry from,
-						  bool forward, uint64 count, AlexEntry *boundary);
+						  bool forward, uint64 edge, uint64 count,
+						  AlexEntry *boundary);
 
 /*
  * The number of entries, dead ones included, in [low, high): exactly if they

@@ -161,6 +161,11 @@ open_run(AlexScan *state, AlexCursor *cursor)
 		alex_compare(run->leaf_bound.key, run->leaf_bound.tid,
 					 bound.key, bound.tid) != 0)
 		find_leaf(state, run, bound);
+	if (state->in_chunk)
+		alex_run_read_ahead(&run->reader, run->leaf_number, state->forward,
+							state->forward ? state->high : state->low);
+	else
+		alex_run_begin_at(&run->reader, run->leaf_number);
 	open_leaf(state, cursor, run->leaf_number, &run->leaf_fence);
 	cursor->leaf_edge = alex_leaf_search_shape(cursor->leaf.page, bound.key,
 											   bound.tid, &run->reader.shape);
@@ -209,6 +214,8 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 		alex_run_fence(&run->reader, cursor->leaf_number + 1, &fence);
 		if (fence.key > state->high)
 			return false;
+		alex_run_read_ahead(&run->reader, cursor->leaf_number + 1, true,
+							state->high);
 		open_leaf(state, cursor, cursor->leaf_number + 1, &fence);
 		cursor->leaf_edge = 0;
 	}
@@ -217,6 +224,8 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 		if (cursor->leaf_number == 0)
 			return false;
 		alex_run_fence(&run->reader, cursor->leaf_number - 1, &fence);
+		alex_run_read_ahead(&run->reader, cursor->leaf_number - 1, false,
+							state->low);
 		open_leaf(state, cursor, cursor->leaf_number - 1, &fence);
 		cursor->leaf_edge = cursor->leaf_entries;
 	}

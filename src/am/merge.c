@@ -132,6 +132,7 @@ delay_point(uint32 entries)
 static void
 open_leaf(AlexRunStream *stream)
 {
+	alex_run_read_ahead(&stream->reader, stream->leaf, true, PG_UINT64_MAX);
 	alex_page_open(stream->reader.reader, stream->fence.block,
 				   stream->fence.stamp, ALEX_PAGE_LEAF,
 				   stream->reader.run->id, false, &stream->page);
@@ -486,6 +487,7 @@ count_dead(AlexRunStream *stream)
 
 		delay_point(0);
 		alex_run_place(&stream->reader, leaf, &fence);
+		alex_run_read_ahead(&stream->reader, leaf, true, PG_UINT64_MAX);
 		alex_page_open(stream->reader.reader, fence.block, fence.stamp,
 					   ALEX_PAGE_LEAF, run->id, false, &stream->page);
 		stream->leaves[leaf].dead = alex_leaf_dead_count(stream->page.page);

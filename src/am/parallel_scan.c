@@ -147,7 +147,9 @@ skip_entries(AlexScan *state, AlexEntry from, uint64 count, AlexEntry *nearest)
 			is_before(state, state->forward ? listed->max : listed->min, from))
 			continue;
 		alex_scan_run_open(state, run);
-		if (alex_run_skip(&run->reader, from, state->forward, count, &place) &&
+		if (alex_run_skip(&run->reader, from, state->forward,
+						  state->forward ? state->high : state->low, count,
+						  &place) &&
 			(!found || is_before(state, place, *nearest)))
 		{
 			*nearest = place;

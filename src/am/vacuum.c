@@ -439,6 +439,7 @@ vacuum_runs(AlexVacuum *vacuum)
 			if (vacuum->ngathered + fence.entries > vacuum->max_gathered)
 				vacuum_gathered(vacuum, i);
 			vacuum_delay_point();
+			alex_run_read_ahead(&run_reader, number, true, PG_UINT64_MAX);
 			gather_leaf(vacuum, run, &fence);
 		}
 		vacuum_gathered(vacuum, i);

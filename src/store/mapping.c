@@ -53,6 +53,12 @@
 /* Mappings that nobody uses are kept up to this number. */
 #define MAX_UNUSED_MAPPINGS		64
 
+/*
+ * So many blocks are asked for in one call.  The kernel may not read more than
+ * the device takes in one request, 128 kB with some.
+ */
+#define ADVICE_BLOCKS			16
+
 /* What identifies a mapping; laid out as AlexMapping begins. */
 typedef struct MappingKey
 {
@@ -376,4 +382,23 @@ alex_mapping_segment(AlexMapping *mapping, uint32 segment)
 				 errmsg("could not close file \"%s\": %m", path)));
 
 	return base;
+}
+
+void
+alex_mapping_will_need(AlexMapping *mapping, BlockNumber block,
+					   BlockNumber nblocks)
+{
+	while (nblocks > 0)
+	{
+		char	   *address = unconstify(char *, alex_mapping_page(mapping, block));
+		BlockNumber n = Min(nblocks, ADVICE_BLOCKS);
+
+		n = Min(n, RELSEG_SIZE - block % RELSEG_SIZE);
+		if (address == NULL)
+			return;
+		/* advice that cannot be taken is no error: the page will be read */
+		(void) madvise(address, (Size) n * BLCKSZ, MADV_WILLNEED);
+		block += n;
+		nblocks -= n;
+	}
 }

@@ -44,12 +44,14 @@ open_leaf(AlexRunReader *run_reader, Position *position)
 
 /* Finds the first entry at or after (key, tid); it may be on the next page. */
 static void
-find_position(AlexRunReader *run_reader, AlexEntry entry, Position *position)
+find_position(AlexRunReader *run_reader, AlexEntry entry, bool forward,
+			  uint64 edge, Position *position)
 {
 	const AlexPageReference none = ALEX_PAGE_REFERENCE_NONE;
 
 	position->leaf = alex_run_find(run_reader, entry.key, entry.tid);
 	position->page = none;
+	alex_run_read_ahead(run_reader, position->leaf, forward, edge);
 	open_leaf(run_reader, position);
 	position->slot = alex_leaf_search(position->page.page, entry.key,
 									  entry.tid);
@@ -88,7 +90,7 @@ leaf_entries(AlexRunReader *run_reader, uint32 leaf)
 /* Moves on, or back, by so many entries; false if there are fewer. */
 static bool
 move_position(AlexRunReader *run_reader, Position *position, bool forward,
-			  uint64 count)
+			  uint64 edge, uint64 count)
 {
 	uint32		leaf = position->leaf;
 	uint64		slot = position->slot;
@@ -122,6 +124,7 @@ move_position(AlexRunReader *run_reader, Position *position, bool forward,
 	if (position->leaf != leaf)
 	{
 		position->leaf = leaf;
+		alex_run_read_ahead(run_reader, leaf, forward, edge);
 		open_leaf(run_reader, position);
 	}
 	return true;
@@ -129,13 +132,13 @@ move_position(AlexRunReader *run_reader, Position *position, bool forward,
 
 bool
 alex_run_skip(AlexRunReader *run_reader, AlexEntry from, bool forward,
-			  uint64 count, AlexEntry *boundary)
+			  uint64 edge, uint64 count, AlexEntry *boundary)
 {
 	Position	position;
 	bool		result;
 
-	find_position(run_reader, from, &position);
-	result = move_position(run_reader, &position, forward, count);
+	find_position(run_reader, from, forward, edge, &position);
+	result = move_position(run_reader, &position, forward, edge, count);
 	if (result)
 	{
 		boundary->key = alex_leaf_key(position.page.page, position.slot);

@@ -198,16 +198,35 @@ page_contents_fit(Relation index, const char *page, BlockNumber block,
 		verify_page(page, block, tag);
 }
 
+/*
+ * Mapped pages are about to be touched.  Unless somebody is known to have
+ * touched the first, they may have to be read; see read_ahead.c.
+ */
+static inline void
+expect_pages(AlexReader *reader, BlockNumber block, uint64 stamp,
+			 BlockNumber npages)
+{
+	if (must_verify() &&
+		!tag_is_verified(page_tag(reader->index, stamp, true), block))
+		alex_mapping_will_need(reader->mapping, block, npages);
+}
+
 /* The page as the mapping shows it, or NULL if that is not what is wanted. */
 static inline const char *
 mapped_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind)
 {
 	const char *page = alex_mapping_page(reader->mapping, block);
+	uint64		tag = page_tag(reader->index, stamp, true);
+	bool		known = !must_verify() || tag_is_verified(tag, block);
 
-	if (likely(page != NULL) &&
-		likely(page_header_fits(page, stamp, kind)) &&
-		likely(page_contents_fit(reader->index, page, block, stamp, kind,
-								 true)))
+	if (unlikely(page == NULL))
+		return NULL;
+	/* before the first touch */
+	if (unlikely(!known))
+		alex_mapping_will_need(reader->mapping, block, 1);
+	if (unlikely(!page_header_fits(page, stamp, kind)))
+		return NULL;
+	if (likely(known) || verify_page(page, block, tag))
 		return page;
 	return NULL;
 }
@@ -442,16 +461,22 @@ static const char *
 map_model(AlexReader *reader, const AlexRun *run, uint64 tag)
 {
 	const char *first;
+	bool		known = verified_models[tag >> (64 - MODEL_BITS)] == tag;
 
 	if (run->model_block / RELSEG_SIZE !=
 		(run->model_block + run->model_pages - 1) / RELSEG_SIZE)
 		return NULL;
 
 	first = alex_mapping_page(reader->mapping, run->model_block);
-	if (first == NULL ||
-		!page_header_fits(first, run->model_stamp, ALEX_PAGE_MODEL))
+	if (first == NULL)
 		return NULL;
-	if (likely(verified_models[tag >> (64 - MODEL_BITS)] == tag))
+	/* else all of it will be looked at now */
+	if (unlikely(!known))
+		expect_pages(reader, run->model_block, run->model_stamp,
+					 run->model_pages);
+	if (!page_header_fits(first, run->model_stamp, ALEX_PAGE_MODEL))
+		return NULL;
+	if (likely(known))
 		return first;
 
 	for (uint32 i = 0; i < run->model_pages; i++)
@@ -482,6 +507,7 @@ alex_run_open(AlexRunReader *run_reader, AlexReader *reader,
 	run_reader->pages[1] = none;
 	run_reader->turn = 0;
 	memset(&run_reader->shape, 0, sizeof(AlexLeafShape));
+	alex_run_begin_at(run_reader, ALEX_NO_LEAF);
 
 	/* The only leaf's fence stands in the manifest. */
 	if (run->model_pages == 0)
@@ -572,6 +598,9 @@ alex_run_find_group(AlexRunReader *run_reader, const uint64 *keys, int nkeys,
 	for (int i = 0; i < nkeys; i++)
 	{
 		alex_run_place(run_reader, numbers[i], &places[i]);
+		if (i == 0 || numbers[i] != numbers[i - 1])
+			expect_pages(run_reader->reader, places[i].block,
+						 places[i].stamp, 1);
 		alex_run_prefetch(run_reader, numbers[i], &places[i], keys[i]);
 	}
 }
