@@ -481,9 +481,14 @@ map_model(AlexReader *reader, const AlexRun *run, uint64 tag)
 
 	for (uint32 i = 0; i < run->model_pages; i++)
 	{
+		BlockNumber block = run->model_block + i;
+		uint64		stamp = run->model_stamp + i;
+		const char *page = first + (Size) i * BLCKSZ;
+
 		CHECK_FOR_INTERRUPTS();
-		if (mapped_page(reader, run->model_block + i, run->model_stamp + i,
-						ALEX_PAGE_MODEL) == NULL)
+		if (!page_header_fits(page, stamp, ALEX_PAGE_MODEL) ||
+			!page_contents_fit(reader->index, page, block, stamp,
+							   ALEX_PAGE_MODEL, true))
 			return NULL;
 	}
 	return first;
