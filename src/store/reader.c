@@ -211,24 +211,30 @@ expect_pages(AlexReader *reader, BlockNumber block, uint64 stamp,
 		alex_mapping_will_need(reader->mapping, block, npages);
 }
 
+/* A mapped page that is not known to be verified, or NULL as below. */
+static pg_noinline const char *
+touch_page(AlexReader *reader, const char *page, BlockNumber block,
+		   uint64 stamp, uint16 kind)
+{
+	alex_mapping_will_need(reader->mapping, block, 1);
+	if (page_header_fits(page, stamp, kind) &&
+		verify_page(page, block, page_tag(reader->index, stamp, true)))
+		return page;
+	return NULL;
+}
+
 /* The page as the mapping shows it, or NULL if that is not what is wanted. */
-static inline const char *
+static pg_attribute_always_inline const char *
 mapped_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind)
 {
 	const char *page = alex_mapping_page(reader->mapping, block);
-	uint64		tag = page_tag(reader->index, stamp, true);
-	bool		known = !must_verify() || tag_is_verified(tag, block);
 
 	if (unlikely(page == NULL))
 		return NULL;
-	/* before the first touch */
-	if (unlikely(!known))
-		alex_mapping_will_need(reader->mapping, block, 1);
-	if (unlikely(!page_header_fits(page, stamp, kind)))
-		return NULL;
-	if (likely(known) || verify_page(page, block, tag))
-		return page;
-	return NULL;
+	if (must_verify() &&
+		unlikely(!tag_is_verified(page_tag(reader->index, stamp, true), block)))
+		return touch_page(reader, page, block, stamp, kind);
+	return likely(page_header_fits(page, stamp, kind)) ? page : NULL;
 }
 
 /* Counts a mapped page as the buffer manager counts a hit. */
@@ -369,7 +375,7 @@ alex_reader_close(AlexReader *reader)
 	MemoryContextDelete(GetMemoryChunkContext(reader));
 }
 
-static inline const char *
+static pg_attribute_always_inline const char *
 open_page(AlexReader *reader, BlockNumber block, uint64 stamp, uint16 kind,
 		  bool pinned, AlexPageReference *reference)
 {
