@@ -15,10 +15,15 @@
  * goes at its last release.  The mappings without a user that are kept are
  * bounded, and the one unused for longest goes first.
  *
- * No advice is given to the kernel about the order of access.  Its default
- * suits both users: a scan along a run gets readahead when pages follow each
- * other, and a warm probe does not read anything.  MADV_RANDOM would make a
- * cold range scan fault page by page.
+ * A fault on a page that is not in the kernel's cache makes it read whatever
+ * lies around that page, as much as the device's readahead setting says.  So
+ * we ask for the pages that we want before we touch them, see read_ahead.c.
+ * MADV_RANDOM, which would keep the kernel from reading around, is not given.
+ * For one thing, pages are then read by halves of 4 kB: 2,000 cold probes took
+ * 3 times as long.  And Linux (since 6.3) takes no notice of touches through
+ * such a mapping when it looks for pages to drop: under pressure by 1 GB read
+ * from another file, 512,000 touches of 64 MB found 1 page dropped without it,
+ * and 116,000 with it.
  *
  * A page that cannot be read, because the device fails or because somebody
  * cut the file off, arrives as SIGBUS.  See handle_sigbus.

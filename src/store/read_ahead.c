@@ -33,8 +33,10 @@
 #define LAST_WINDOW				32
 
 /*
- * Participants of a parallel scan take turns at leaf pages.  Who comes to one
- * that is no further than this from its last one goes along the run.
+ * Participants of a parallel scan take turns at leaf pages, and merges pass
+ * over some.  Who comes to one that is no further than this from its last one
+ * goes along the run.  Longer steps make the window smaller: a participant may
+ * just have had to wait, but a merge may need few pages.
  */
 #define NEAR					8
 
@@ -100,9 +102,15 @@ alex_run_read_ahead(AlexRunReader *run_reader, uint32 number, bool forward,
 	if (run_reader->reader->mapping == NULL || moved == 0)
 		return;
 	ahead->place = number;
-	if (moved < 0 || moved > NEAR)
+	if (moved < 0)
 	{
 		ahead->window = 0;
+		return;
+	}
+	if (moved > NEAR)
+	{
+		ahead->window /= 2;
+		ahead->trigger = number;
 		return;
 	}
 	if (ahead->window > 0 && (number - ahead->trigger) * sign < 0)
