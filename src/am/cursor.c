@@ -147,6 +147,18 @@ alex_scan_look_ahead(AlexScan *state)
 }
 
 /*
+ * The scan is about to open a leaf page further along the run.  Pinned pages
+ * are read through the buffer manager, which may have them.
+ */
+static inline void
+read_ahead(AlexScan *state, AlexCursor *cursor, uint32 number)
+{
+	if (!state->pin_leaves)
+		alex_run_read_ahead(&cursor->run->reader, number, state->forward,
+							state->forward ? state->high : state->low);
+}
+
+/*
  * Opens the cursor's run at its bound.  That may turn out to lie at an edge
  * of the leaf, with nothing to deliver from it.
  */
@@ -162,8 +174,7 @@ open_run(AlexScan *state, AlexCursor *cursor)
 					 bound.key, bound.tid) != 0)
 		find_leaf(state, run, bound);
 	if (state->in_chunk)
-		alex_run_read_ahead(&run->reader, run->leaf_number, state->forward,
-							state->forward ? state->high : state->low);
+		read_ahead(state, cursor, run->leaf_number);
 	else
 		alex_run_begin_at(&run->reader, run->leaf_number);
 	open_leaf(state, cursor, run->leaf_number, &run->leaf_fence);
@@ -214,8 +225,7 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 		alex_run_fence(&run->reader, cursor->leaf_number + 1, &fence);
 		if (fence.key > state->high)
 			return false;
-		alex_run_read_ahead(&run->reader, cursor->leaf_number + 1, true,
-							state->high);
+		read_ahead(state, cursor, cursor->leaf_number + 1);
 		open_leaf(state, cursor, cursor->leaf_number + 1, &fence);
 		cursor->leaf_edge = 0;
 	}
@@ -224,8 +234,7 @@ next_leaf(AlexScan *state, AlexCursor *cursor)
 		if (cursor->leaf_number == 0)
 			return false;
 		alex_run_fence(&run->reader, cursor->leaf_number - 1, &fence);
-		alex_run_read_ahead(&run->reader, cursor->leaf_number - 1, false,
-							state->low);
+		read_ahead(state, cursor, cursor->leaf_number - 1);
 		open_leaf(state, cursor, cursor->leaf_number - 1, &fence);
 		cursor->leaf_edge = cursor->leaf_entries;
 	}
