@@ -155,6 +155,24 @@ extern void alex_unique_shmem_init(void);
 /* After CREATE INDEX: warns of what PostgreSQL reserves to unique btrees. */
 extern void alex_unique_warn(const IndexStmt *create);
 
+/*
+ * ---------------------------------------------------------------------
+ * dead_filter.c: which TIDs VACUUM's callback need not be asked about
+ * ---------------------------------------------------------------------
+ */
+typedef struct AlexDeadFilter AlexDeadFilter;
+
+extern bool alex_dead_filter_learn(IndexVacuumInfo *info,
+								   IndexBulkDeleteCallback callback,
+								   void *callback_state);
+extern AlexDeadFilter *alex_dead_filter_make(IndexBulkDeleteCallback callback,
+											 void *callback_state);
+extern bool alex_dead_filter_is_exact(const AlexDeadFilter *filter);
+extern int	alex_dead_filter_choose(const AlexDeadFilter *filter,
+									const uint64 *tids, int ntids,
+									uint16 *which);
+extern void alex_dead_filter_free(AlexDeadFilter *filter);
+
 /* Callbacks, each in the file named after it */
 extern IndexBuildResult *alex_build(Relation heap, Relation index,
 									IndexInfo *index_info);

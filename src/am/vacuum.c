@@ -10,10 +10,12 @@
  * (hazard H2).  Whatever is sealed after that comes from the log without
  * those entries.
  *
- * For each TID VACUUM asks its list of dead ones by binary search.  In the order
- * of keys the TIDs come at random, and each search would miss the processor's
- * cache again and again; that would be nearly all of what ambulkdelete costs.
- * So the entries of many leaf pages are gathered and sorted by TID first.
+ * For each TID VACUUM asks its list of dead ones by binary search; that would
+ * be nearly all of what ambulkdelete costs.  So a filter (dead_filter.c) passes
+ * over most of those that are not in the list, and mostly there is nothing to be
+ * asked about the others.  If there is, they come at random in the order of
+ * keys, and each search would miss the processor's cache again and again.  So the
+ * entries of many leaf pages are gathered and sorted by TID first.
  *
  * Scans read leaf pages through mappings of the file, so the dead bits must
  * have left shared buffers before the heap's line pointers are reused
@@ -43,12 +45,14 @@
 /* At least the entries of one leaf page are gathered, at most as many. */
 #define MIN_GATHERED			(2 * ALEX_LEAF_MAX_ENTRIES)
 #define MAX_GATHERED			(1024 * 1024)
+/* And of at most so many pages. */
+#define MAX_GATHERED_LEAVES		8192
 
-/* A leaf page whose entries have been gathered. */
+/* A leaf page whose entries, as far as they may be dead, have been gathered. */
 typedef struct GatheredLeaf
 {
 	AlexFence	fence;
-	int			live;
+	int			live;			/* entries without dead bit */
 } GatheredLeaf;
 
 /* What one call of ambulkdelete works with. */
@@ -59,6 +63,7 @@ typedef struct AlexVacuum
 	IndexBulkDeleteResult *stats;
 	IndexBulkDeleteCallback callback;
 	void	   *callback_state;
+	AlexDeadFilter *filter;
 	AlexManifest *manifest;
 	AlexReader *reader;
 	bool		unflushed;		/* the metapage says so */
@@ -68,16 +73,18 @@ typedef struct AlexVacuum
 	uint32	   *run_dead_pages; /* pages without live ones */
 
 	/*
-	 * Leaf pages in hand, and their live entries: the TID as key, and in
-	 * place of the TID the number of the leaf << 16 | slot.
+	 * Leaf pages in hand, and those of their live entries that may have to be
+	 * removed: the TID as key, and in place of the TID the number of the leaf
+	 * << 16 | slot.
 	 */
 	GatheredLeaf *leaves;
 	int			nleaves;
-	int			max_leaves;
 	AlexEntry  *gathered;
 	AlexEntry  *scratch;		/* for sorting */
 	int			ngathered;
 	int			max_gathered;
+	uint64		nlooked_at;		/* live entries of leaf pages */
+	uint64		nasked;			/* of them, the callback was asked about */
 	uint8	   *visited;		/* a bit for each block */
 	BlockNumber nblocks;
 
@@ -262,7 +269,7 @@ mark_leaf(AlexVacuum *vacuum, const AlexFence *fence)
 
 /*
  * Moves those of the gathered entries that are to be removed to the front of
- * the array, and returns how many.
+ * the array, page by page, slot by slot, and returns how many.
  */
 static int
 find_dead(AlexVacuum *vacuum)
@@ -270,7 +277,12 @@ find_dead(AlexVacuum *vacuum)
 	AlexEntry  *entries = vacuum->gathered;
 	int			ndead = 0;
 
+	/* they were gathered in that order */
+	if (alex_dead_filter_is_exact(vacuum->filter))
+		return vacuum->ngathered;
+
 	alex_sort(entries, vacuum->scratch, vacuum->ngathered);
+	vacuum->nasked += vacuum->ngathered;
 	for (int i = 0; i < vacuum->ngathered; i++)
 	{
 		if (i % ALEX_LEAF_MAX_ENTRIES == 0)
@@ -278,6 +290,9 @@ find_dead(AlexVacuum *vacuum)
 		if (is_dead_tid(vacuum, entries[i].key))
 			entries[ndead++] = entries[i];
 	}
+	for (int i = 0; i < ndead; i++)
+		entries[i].key = 0;
+	alex_sort(entries, vacuum->scratch, ndead);
 	return ndead;
 }
 
@@ -289,11 +304,6 @@ vacuum_gathered(AlexVacuum *vacuum, int which)
 	AlexEntry  *dead = vacuum->gathered;
 	int			ndead = find_dead(vacuum);
 	int			next = 0;
-
-	/* page by page, slot by slot */
-	for (int i = 0; i < ndead; i++)
-		dead[i].key = 0;
-	alex_sort(dead, vacuum->scratch, ndead);
 
 	for (int i = 0; i < vacuum->nleaves; i++)
 	{
@@ -324,50 +334,48 @@ vacuum_gathered(AlexVacuum *vacuum, int which)
 	vacuum->ngathered = 0;
 }
 
-/* Adds the live entries of a leaf page to those gathered. */
+/*
+ * Adds the live entries of a leaf page that may have to be removed to those
+ * gathered.
+ */
 static void
 gather_leaf(AlexVacuum *vacuum, const AlexRun *run, const AlexFence *fence)
 {
 	AlexPageReference reference = ALEX_PAGE_REFERENCE_NONE;
-	int			which = vacuum->nleaves;
-	GatheredLeaf *leaf;
-	int			before = vacuum->ngathered;
+	int			which = vacuum->nleaves++;
+	GatheredLeaf *leaf = &vacuum->leaves[which];
 	int			nentries;
-	bool		any_dead;
-
-	if (vacuum->nleaves == vacuum->max_leaves)
-	{
-		vacuum->max_leaves *= 2;
-		vacuum->leaves = repalloc_huge(vacuum->leaves, vacuum->max_leaves *
-									   sizeof(GatheredLeaf));
-	}
-	leaf = &vacuum->leaves[vacuum->nleaves++];
-	leaf->fence = *fence;
+	int			ndead;
 
 	alex_page_open(vacuum->reader, fence->block, fence->stamp,
 				   ALEX_PAGE_LEAF, run->id, false, &reference);
 	nentries = alex_leaf_count(reference.page);
-	any_dead = alex_leaf_dead_count(reference.page) > 0;
+	ndead = alex_leaf_dead_count(reference.page);
 	for (int first = 0; first < nentries; first += ALEX_LEAF_BLOCK)
 	{
-		uint64		keys[ALEX_LEAF_BLOCK];
 		uint64		tids[ALEX_LEAF_BLOCK];
+		uint16		chosen[ALEX_LEAF_BLOCK];
 		int			n = Min(nentries - first, ALEX_LEAF_BLOCK);
 
-		alex_leaf_unpack(reference.page, first, n, keys, tids);
+		alex_leaf_unpack(reference.page, first, n, NULL, tids);
+		n = alex_dead_filter_choose(vacuum->filter, tids, n, chosen);
 		for (int i = 0; i < n; i++)
 		{
+			int			slot = first + chosen[i];
 			AlexEntry  *entry = &vacuum->gathered[vacuum->ngathered];
 
-			if (any_dead && alex_leaf_is_dead(reference.page, first + i))
+			if (ndead > 0 && alex_leaf_is_dead(reference.page, slot))
 				continue;
-			entry->key = tids[i];
-			entry->tid = (uint64) which << 16 | (first + i);
+			entry->key = tids[chosen[i]];
+			entry->tid = (uint64) which << 16 | slot;
 			vacuum->ngathered++;
 		}
 	}
 	alex_page_close(&reference);
-	leaf->live = vacuum->ngathered - before;
+
+	leaf->fence = *fence;
+	leaf->live = nentries - ndead;
+	vacuum->nlooked_at += leaf->live;
 }
 
 /* True, and a note is taken, when the block is visited for the first time. */
@@ -401,8 +409,7 @@ begin_gathering(AlexVacuum *vacuum)
 	vacuum->max_gathered = Max(Min(room, MAX_GATHERED), MIN_GATHERED);
 	vacuum->gathered = allocate_entries(vacuum->max_gathered);
 	vacuum->scratch = allocate_entries(vacuum->max_gathered);
-	vacuum->max_leaves = 1024;
-	vacuum->leaves = palloc(vacuum->max_leaves * sizeof(GatheredLeaf));
+	vacuum->leaves = palloc(MAX_GATHERED_LEAVES * sizeof(GatheredLeaf));
 	vacuum->nblocks = RelationGetNumberOfBlocks(vacuum->index);
 	vacuum->visited = MemoryContextAllocExtended(CurrentMemoryContext,
 												 vacuum->nblocks / 8 + 1,
@@ -420,6 +427,8 @@ vacuum_runs(AlexVacuum *vacuum)
 	AlexManifest *manifest = vacuum->manifest;
 
 	begin_gathering(vacuum);
+	vacuum->filter = alex_dead_filter_make(vacuum->callback,
+										   vacuum->callback_state);
 	for (int i = manifest->nruns - 1; i >= 0; i--)
 	{
 		AlexRun    *run = &manifest->runs[i];
@@ -436,7 +445,8 @@ vacuum_runs(AlexVacuum *vacuum)
 			alex_run_fence(&run_reader, number, &fence);
 			if (!visit(vacuum, fence.block))
 				continue;
-			if (vacuum->ngathered + fence.entries > vacuum->max_gathered)
+			if (vacuum->ngathered + fence.entries > vacuum->max_gathered ||
+				vacuum->nleaves == MAX_GATHERED_LEAVES)
 				vacuum_gathered(vacuum, i);
 			vacuum_delay_point();
 			alex_run_read_ahead(&run_reader, number, true, PG_UINT64_MAX);
@@ -445,6 +455,11 @@ vacuum_runs(AlexVacuum *vacuum)
 		vacuum_gathered(vacuum, i);
 		alex_run_close(&run_reader);
 	}
+	ereport(DEBUG1,
+			(errmsg_internal("VACUUM of index \"%s\" asked about " UINT64_FORMAT " of " UINT64_FORMAT " entries",
+							 RelationGetRelationName(vacuum->index),
+							 vacuum->nasked, vacuum->nlooked_at)));
+	alex_dead_filter_free(vacuum->filter);
 	pfree(vacuum->visited);
 	pfree(vacuum->leaves);
 	pfree(vacuum->scratch);
@@ -492,6 +507,8 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	AlexVacuum *vacuum;
 
 	alex_require_preload();
+	if (alex_dead_filter_learn(info, callback, callback_state))
+		return stats;
 	if (stats == NULL)
 		stats = palloc0(sizeof(IndexBulkDeleteResult));
 	stats->estimated_count = false;
