@@ -353,6 +353,16 @@ extern bool alex_tree_skip(const AlexChunks *chunks, const AlexTree *tree,
 						   AlexEntry from, bool forward, uint64_t count,
 						   AlexEntry *boundary);
 
+/*
+ * Copies the first entries, up to max, of each of several keys: those of key i
+ * to out[i * max] and behind, counts[i] of them.  The waits for memory overlap.
+ * The keys are at most ALEX_TREE_GROUP.
+ */
+#define ALEX_TREE_GROUP			64
+extern void alex_tree_scan_keys(const AlexChunks *chunks, const AlexTree *tree,
+								const uint64_t *keys, int nkeys,
+								AlexEntry *out, int max, uint8_t *counts);
+
 /* The number of entries in [low, high); roughly, if there are many. */
 extern double alex_tree_count(const AlexChunks *chunks, const AlexTree *tree,
 							  AlexEntry low, AlexEntry high);

@@ -251,13 +251,14 @@ extern bool alex_view_count(AlexLocal *local, Relation index,
 							double *count);
 
 /*
- * Which of up to 64 keys, not NULLs, has a generation of the view entries of?
- * Sets a bit for each.  False when that cannot be told, because the generation
- * has been sealed or the memtable evicted.
+ * Reads the first entries, up to max, that a generation of the view has of each
+ * of several keys, not NULLs, as alex_tree_scan_keys does.  False when they are
+ * not to be had, because the generation has been sealed or the memtable evicted.
  */
-extern bool alex_view_find_group(AlexLocal *local, const AlexView *view,
-								 uint64 generation, const uint64 *keys,
-								 int nkeys, uint64 *found);
+extern bool alex_view_read_keys(AlexLocal *local, const AlexView *view,
+								uint64 generation, const uint64 *keys,
+								int nkeys, AlexEntry *out, int max,
+								uint8 *counts, AlexMoment *moment);
 
 /* Runs (see ALEX_HINTED_RUN) of whose entries some may be hinted as dead. */
 static inline uint64

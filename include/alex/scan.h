@@ -108,8 +108,8 @@ typedef struct AlexCursor
 /* Where an entry of a group was found. */
 typedef struct AlexEntryOrigin
 {
-	uint64		run;
-	uint64		stamp;			/* of the leaf page */
+	uint64		run;			/* 0: in the memtable */
+	uint64		stamp;			/* of the leaf page; or the generation */
 	int			slot;
 } AlexEntryOrigin;
 
@@ -123,6 +123,8 @@ typedef struct AlexGroup
 	int			pause;			/* intervals to be read without one before */
 	int			nentries;
 	bool		unsorted;		/* entries of several runs, not merged yet */
+	bool		has_memtable_entries;
+	AlexMoment	moments[2];		/* when the generations were read */
 	AlexCursor	cursor;
 	AlexEntryOrigin origins[ALEX_LEAF_BLOCK];
 } AlexGroup;
@@ -350,11 +352,22 @@ alex_scan_intervals(AlexScan *state)
 	return state->intervals.count + (state->nulls_wanted ? 1 : 0);
 }
 
+/* Was the current entry found in the memtable? */
+static inline bool
+alex_scan_entry_is_of_memtable(const AlexScan *state)
+{
+	const AlexCursor *source = state->source;
+
+	return source->group != NULL ?
+		source->group->origins[source->at].run == 0 : source->generation != 0;
+}
+
 /* May the caller see the current entry?  Not in doubt for entries of runs. */
 static inline bool
 alex_scan_entry_is_wanted(AlexScan *state)
 {
-	return state->source->generation == 0 || !state->scan->xs_want_itup ||
+	return !alex_scan_entry_is_of_memtable(state) ||
+		!state->scan->xs_want_itup ||
 		!state->snapshot_is_mvcc || alex_scan_memtable_entry_is_visible(state);
 }
 

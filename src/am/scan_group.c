@@ -10,10 +10,11 @@
  * each step asks for the lines that the next one will read.
  *
  * What comes of it is a batch of entries, like a cursor's but from several
- * leaf pages and runs.  Only keys of the simple sort are in a group: without
- * entries in the memtable, and with few in each run, none of which begin or
- * end on another leaf page.  The group ends before any other, for which
- * cursors are started as for any interval.
+ * leaf pages and runs, and from the memtable.  It has all entries of its keys,
+ * so it does not matter to it if a generation is sealed before they have been
+ * delivered.  Only keys of the simple sort are in a group: with few entries in
+ * each source, none of which begin or end on another leaf page.  The group ends
+ * before any other, for which cursors are started as for any interval.
  *
  * A group is read in the reader's place, if the scan needs an interlock with
  * VACUUM: the place is entered, or moved, before the first dead bit is looked
@@ -34,7 +35,7 @@
 
 #include "alex/scan.h"
 
-/* A key with as many entries as this in a run is left to cursors. */
+/* A key with as many entries as this in a source is left to cursors. */
 #define GROUP_KEY_ENTRIES		4
 
 /*
@@ -122,39 +123,6 @@ take_keys(AlexScan *state, int number, GroupKeys *group_keys)
 }
 
 /*
- * Cuts the group at keys that the memtable has.  That it has none of a key
- * stays true for the view, whatever becomes of the generation.  False if this
- * cannot be told.
- */
-static bool
-skip_memtable_keys(AlexScan *state, GroupKeys *group_keys)
-{
-	uint64		generations[2];
-
-	if (state->view.memtable_empty)
-		return true;
-	generations[ALEX_ACTIVE] = state->view.manifest->active.generation;
-	generations[ALEX_FROZEN] = state->view.manifest->frozen.generation;
-	alex_scan_test_snapshot(state);
-	for (int i = 0; i < lengthof(generations); i++)
-	{
-		uint64		found;
-
-		if (generations[i] == 0)
-			continue;
-		if (!alex_view_find_group(state->local, &state->view, generations[i],
-								  group_keys->keys, group_keys->nkeys, &found))
-			return false;
-		for (int j = 0; found != 0; j++, found >>= 1)
-		{
-			if ((found & 1) != 0)
-				cut_group(state, group_keys, j);
-		}
-	}
-	return true;
-}
-
-/*
  * Sees to it that VACUUM waits for the scan, if it must, until it has done with
  * the group.  The caller has come back for the entry after the last one that
  * it was given, so nothing else is in hand.
@@ -216,8 +184,7 @@ keys_for_run(AlexScanRun *run, const GroupKeys *group_keys,
 
 /* Adds an entry to the batch. */
 static inline void
-add_entry(AlexGroup *group, AlexScanRun *run, uint64 stamp, int slot,
-		  uint64 key, uint64 tid)
+add_entry(AlexGroup *group, uint64 key, uint64 tid, AlexEntryOrigin origin)
 {
 	AlexCursor *cursor = &group->cursor;
 	int			n = group->nentries++;
@@ -227,9 +194,73 @@ add_entry(AlexGroup *group, AlexScanRun *run, uint64 stamp, int slot,
 		group->unsorted = true;
 	cursor->keys[n] = key;
 	cursor->tids[n] = tid;
-	group->origins[n].run = run->run->id;
-	group->origins[n].stamp = stamp;
-	group->origins[n].slot = slot;
+	group->origins[n] = origin;
+}
+
+/*
+ * Cuts the group before a generation has more entries of its keys than half the
+ * batch's room: the other sources need some, too.
+ */
+static void
+cut_to_room(AlexScan *state, GroupKeys *group_keys, const uint8 *counts)
+{
+	int			room = (ALEX_LEAF_BLOCK - state->group->nentries) / 2;
+	int			step = state->forward ? 1 : -1;
+	int			first = state->forward ? 0 : group_keys->nkeys - 1;
+
+	for (int i = 0; i < group_keys->nkeys; i++)
+	{
+		int			which = first + i * step;
+
+		if (counts[which] == GROUP_KEY_ENTRIES || counts[which] > room)
+		{
+			cut_group(state, group_keys, which);
+			return;
+		}
+		room -= counts[which];
+	}
+}
+
+/*
+ * Adds the entries that the memtable has of the group's keys.  These are all
+ * that the view has there, whatever becomes of the generation after that.
+ * False if they cannot be had.
+ */
+static bool
+add_memtable_entries(AlexScan *state, GroupKeys *group_keys)
+{
+	AlexGroup  *group = state->group;
+	uint64		generations[2];
+
+	generations[ALEX_ACTIVE] = state->view.manifest->active.generation;
+	generations[ALEX_FROZEN] = state->view.manifest->frozen.generation;
+	for (int i = 0; i < lengthof(generations); i++)
+	{
+		AlexEntryOrigin origin = {0, generations[i], 0};
+		AlexEntry	entries[ALEX_GROUP_KEYS * GROUP_KEY_ENTRIES];
+		uint8		counts[ALEX_GROUP_KEYS];
+
+		if (generations[i] == 0)
+			continue;
+		if (!alex_view_read_keys(state->local, &state->view, generations[i],
+								 group_keys->keys, group_keys->nkeys,
+								 entries, GROUP_KEY_ENTRIES, counts,
+								 &group->moments[i]))
+			return false;
+		cut_to_room(state, group_keys, counts);
+		for (int j = group_keys->begin; j < group_keys->end; j++)
+		{
+			for (int k = 0; k < counts[j]; k++)
+			{
+				AlexEntry	entry = entries[j * GROUP_KEY_ENTRIES + k];
+
+				add_entry(group, entry.key, entry.tid, origin);
+			}
+		}
+	}
+	group->has_memtable_entries = group->nentries > 0;
+	alex_scan_test_snapshot(state);
+	return true;
 }
 
 /*
@@ -241,7 +272,7 @@ add_key(AlexScan *state, AlexScanRun *run, const char *page, uint32 number,
 		uint64 key)
 {
 	AlexGroup  *group = state->group;
-	uint64		stamp = alex_page_header(page)->stamp;
+	AlexEntryOrigin origin = {run->run->id, alex_page_header(page)->stamp, 0};
 	int			nentries = alex_leaf_count(page);
 	int			slot = alex_leaf_search_shape(page, key, 0, &run->reader.shape);
 	int			count = Min(nentries - slot, GROUP_KEY_ENTRIES);
@@ -271,13 +302,14 @@ add_key(AlexScan *state, AlexScanRun *run, const char *page, uint32 number,
 
 	alex_leaf_unpack(page, slot, same, NULL, tids);
 	if (unlikely((state->hinted_runs & ALEX_HINTED_RUN(run->run->id)) != 0))
-		(void) alex_hints_get(state->index, stamp, slot, same, hinted);
+		(void) alex_hints_get(state->index, origin.stamp, slot, same, hinted);
 	for (int i = 0; i < same; i++)
 	{
 		if ((hinted[0] >> i & 1) != 0 ||
 			(any_dead && alex_leaf_is_dead(page, slot + i)))
 			continue;
-		add_entry(group, run, stamp, slot + i, key, tids[i]);
+		origin.slot = slot + i;
+		add_entry(group, key, tids[i], origin);
 	}
 	return true;
 }
@@ -434,22 +466,21 @@ alex_group_start(AlexScan *state, int number)
 
 	/* unless it comes to something */
 	group->pause = GROUP_PAUSE;
-	if (!skip_memtable_keys(state, &group_keys))
+	if (!enter_place(state))
 		return 0;
-	if (group_keys.begin < group_keys.end)
+	if (state->pin_leaves)
+		let_go_of_pins(state);
+	state->has_entries = true;
+	group->nentries = 0;
+	group->unsorted = false;
+	group->has_memtable_entries = false;
+	if (!state->view.memtable_empty &&
+		!add_memtable_entries(state, &group_keys))
+		return 0;
+	for (int i = 0; i < state->nruns && group_keys.begin < group_keys.end; i++)
 	{
-		if (!enter_place(state))
+		if (!add_run_entries(state, &state->runs[i], &group_keys))
 			return 0;
-		if (state->pin_leaves)
-			let_go_of_pins(state);
-		state->has_entries = true;
-		group->nentries = 0;
-		group->unsorted = false;
-		for (int i = 0; i < state->nruns; i++)
-		{
-			if (!add_run_entries(state, &state->runs[i], &group_keys))
-				return 0;
-		}
 	}
 	nkeys = group_keys.end - group_keys.begin;
 	if (nkeys <= 0)
@@ -463,6 +494,35 @@ alex_group_start(AlexScan *state, int number)
 	return nkeys;
 }
 
+static inline bool
+entry_is_killed(const AlexGroup *group, int number)
+{
+	return (group->cursor.killed[number / 64] >> (number % 64) & 1) != 0;
+}
+
+/* Deletes entries that were found dead from a generation of the memtable. */
+static void
+delete_killed(AlexScan *state, AlexGroup *group, uint64 generation,
+			  const AlexMoment *moment)
+{
+	AlexEntry	entries[ALEX_LEAF_BLOCK];
+	int			n = 0;
+
+	for (int i = 0; i < group->nentries; i++)
+	{
+		const AlexEntryOrigin *origin = &group->origins[i];
+
+		if (!entry_is_killed(group, i) || origin->run != 0 ||
+			origin->stamp != generation)
+			continue;
+		entries[n].key = group->cursor.keys[i];
+		entries[n++].tid = group->cursor.tids[i];
+	}
+	if (n > 0)
+		alex_hints_delete(state->local, generation, ALEX_PART_VALUES, moment,
+						  entries, n);
+}
+
 /*
  * Makes known which entries of the batch were found dead, a leaf page at a
  * time.
@@ -470,17 +530,26 @@ alex_group_start(AlexScan *state, int number)
 void
 alex_group_apply_killed(AlexScan *state, AlexGroup *group)
 {
+	AlexManifest *manifest = state->view.manifest;
 	AlexCursor *cursor = &group->cursor;
 	uint16		slots[ALEX_LEAF_BLOCK];
 	int			n = 0;
 
+	if (group->has_memtable_entries)
+	{
+		delete_killed(state, group, manifest->active.generation,
+					  &group->moments[ALEX_ACTIVE]);
+		delete_killed(state, group, manifest->frozen.generation,
+					  &group->moments[ALEX_FROZEN]);
+	}
 	for (int i = 0; i < group->nentries; i++)
 	{
 		const AlexEntryOrigin *origin = &group->origins[i];
 
-		if ((cursor->killed[i / 64] >> (i % 64) & 1) != 0)
+		if (entry_is_killed(group, i) && origin->run != 0)
 			slots[n++] = origin->slot;
 		if (n > 0 && (i + 1 == group->nentries ||
+					  group->origins[i + 1].run != origin->run ||
 					  group->origins[i + 1].stamp != origin->stamp))
 		{
 			alex_hints_set(state->index, state->local, origin->run,

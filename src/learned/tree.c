@@ -455,6 +455,62 @@ alex_tree_scan(const AlexChunks *chunks, const AlexTree *tree,
 	return scan_backward(chunks, node, slot, out, max);
 }
 
+/* Copies entries with a key from a slot on; returns how many, up to max. */
+static int
+scan_key(const AlexChunks *chunks, const AlexDataNode *node, int slot,
+		 uint64_t key, AlexEntry *out, int max)
+{
+	int			count = 0;
+
+	while (count < max)
+	{
+		slot = alex_next_taken(node, slot);
+		if (slot < ALEX_DATA_SLOTS)
+		{
+			if (node->slots[slot].key != key)
+				break;
+			out[count++] = node->slots[slot++];
+		}
+		else
+		{
+			if (node->right == ALEX_NO_CHUNK)
+				break;
+			node = alex_data_node(chunks, node->right);
+			slot = 0;
+		}
+	}
+	return count;
+}
+
+void
+alex_tree_scan_keys(const AlexChunks *chunks, const AlexTree *tree,
+					const uint64_t *keys, int nkeys, AlexEntry *out, int max,
+					uint8_t *counts)
+{
+	const AlexDataNode *nodes[ALEX_TREE_GROUP];
+
+	if (tree->nentries == 0)
+	{
+		memset(counts, 0, nkeys * sizeof(counts[0]));
+		return;
+	}
+	for (int i = 0; i < nkeys; i++)
+	{
+		AlexEntry	from = {keys[i], 0};
+
+		nodes[i] = keys[i] < tree->min.key || keys[i] > tree->max.key ? NULL :
+			find_data(chunks, tree, from);
+	}
+	for (int i = 0; i < nkeys; i++)
+	{
+		AlexEntry	from = {keys[i], 0};
+
+		counts[i] = nodes[i] == NULL ? 0 :
+			scan_key(chunks, nodes[i], alex_data_search(nodes[i], from),
+					 keys[i], out + i * max, max);
+	}
+}
+
 static void
 release_nodes(AlexChunks *chunks, uint32_t chunk, int level)
 {

@@ -562,63 +562,64 @@ alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
 	return found;
 }
 
-/* Which of the keys are in the tree of a generation in shared memory? */
+/* Reads the entries of several keys from the shared memtable. */
 static bool
-find_in_shared(AlexLocal *local, uint64 generation, const uint64 *keys,
-			   int nkeys, uint64 *found)
+read_shared_keys(AlexLocal *local, uint64 generation, const uint64 *keys,
+				 int nkeys, AlexEntry *out, int max, uint8 *counts,
+				 AlexMoment *moment)
 {
 	AlexMemtable *memtable = local->memtable;
-	bool		known = false;
+	bool		found = false;
 
 	if (memtable == NULL)
 		return false;
 	LWLockAcquire(&memtable->lock, LW_SHARED);
-	for (int i = 0; i < lengthof(memtable->generations); i++)
+	if (pg_atomic_read_u64(&memtable->tenure) == local->tenure &&
+		memtable->state == ALEX_MEMTABLE_READY)
 	{
-		AlexTree   *tree = &memtable->generations[i].trees[ALEX_PART_VALUES];
-
-		if (pg_atomic_read_u64(&memtable->tenure) != local->tenure ||
-			memtable->state != ALEX_MEMTABLE_READY ||
-			memtable->generations[i].generation != generation)
-			continue;
-		known = true;
-		for (int j = 0; tree->nentries > 0 && j < nkeys; j++)
+		moment->tenure = local->tenure;
+		moment->dead_epoch = memtable->dead_epoch;
+		for (int i = 0; i < lengthof(memtable->generations); i++)
 		{
-			AlexEntry	from = {keys[j], 0};
-			AlexEntry	entry;
+			AlexMemtableGeneration *held = &memtable->generations[i];
 
-			if (keys[j] >= tree->min.key && keys[j] <= tree->max.key &&
-				alex_tree_scan(alex_arena_chunks(), tree, from, true, true,
-							   &entry, 1) == 1 && entry.key == keys[j])
-				*found |= UINT64CONST(1) << j;
+			if (held->generation != generation)
+				continue;
+			alex_tree_scan_keys(alex_arena_chunks(),
+								&held->trees[ALEX_PART_VALUES],
+								keys, nkeys, out, max, counts);
+			found = true;
 		}
 	}
 	LWLockRelease(&memtable->lock);
-	return known;
+	return found;
 }
 
 bool
-alex_view_find_group(AlexLocal *local, const AlexView *view,
-					 uint64 generation, const uint64 *keys, int nkeys,
-					 uint64 *found)
+alex_view_read_keys(AlexLocal *local, const AlexView *view, uint64 generation,
+					const uint64 *keys, int nkeys, AlexEntry *out, int max,
+					uint8 *counts, AlexMoment *moment)
 {
 	AlexPrivateLog *log = view->private_log;
 
-	*found = 0;
 	if (log == NULL)
-		return find_in_shared(local, generation, keys, nkeys, found);
+		return read_shared_keys(local, generation, keys, nkeys, out, max,
+								counts, moment);
+	moment->tenure = 0;
 	if (log->generations[ALEX_ACTIVE] != generation &&
 		log->generations[ALEX_FROZEN] != generation)
 		return false;
 	for (int i = 0; i < nkeys; i++)
 	{
 		AlexEntry	from = {keys[i], 0};
-		AlexEntry	entry;
+		AlexEntry  *entries = out + i * max;
+		int			count;
 
-		if (alex_private_log_read(log, generation, ALEX_PART_VALUES, from,
-								  true, true, &entry, 1) == 1 &&
-			entry.key == keys[i])
-			*found |= UINT64CONST(1) << i;
+		count = alex_private_log_read(log, generation, ALEX_PART_VALUES, from,
+									  true, true, entries, max);
+		while (count > 0 && entries[count - 1].key != keys[i])
+			count--;
+		counts[i] = count;
 	}
 	return true;
 }
