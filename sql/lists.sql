@@ -164,5 +164,30 @@ SET enable_hashjoin = on;
 SELECT count(*), sum(l.k) FROM outer_side o JOIN lists l ON o.k = l.k
 	WHERE l.k = ANY (ARRAY(SELECT i * 11 FROM generate_series(1, 600) i));
 
+-- lists of which runs and the memtable have keys each, and some both, in order
+-- and next to each other: 1 to 3 entries of a key in the memtable, and 4, too
+-- many for a group
+RESET alexam.direct_seal_threshold;
+INSERT INTO lists SELECT i * 30 + j, 1000000 + i FROM generate_series(1, 4000) i, generate_series(0, 5, 5) j
+	WHERE i % 3 = 0 OR j = 5;
+INSERT INTO lists SELECT i * 130, 2000000 + i + j FROM generate_series(1, 1000) i, generate_series(1, 2) j;
+INSERT INTO lists SELECT i * 5030, 3000000 + i + j FROM generate_series(1, 39) i, generate_series(1, 4) j;
+SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
+SELECT count(*) AS runs FROM alex_runs('lists_k') WHERE state = 'live' AND part = 'values';
+SELECT a.*
+	FROM (VALUES
+		('k = ANY (ARRAY(SELECT i * 5 FROM generate_series(1, 24000) i))'),
+		('k = ANY (ARRAY(SELECT i * 30 FROM generate_series(1, 4000) i))'),
+		('k = ANY (ARRAY(SELECT i * 30 + 5 FROM generate_series(1, 4000) i))'),
+		('k = ANY (ARRAY(SELECT i * 65 FROM generate_series(1, 2000) i))')
+	) AS c (condition), agree(c.condition) AS a;
+
+-- what scans of lists find dead in the memtable, and in runs beside it
+DELETE FROM lists WHERE k % 60 = 0 OR k % 60 = 35;
+SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
+SELECT * FROM agree_all() WHERE disagree IS NOT NULL;
+SELECT a.* FROM agree('k = ANY (ARRAY(SELECT i * 5 FROM generate_series(1, 24000) i))') AS a;
+SELECT alex_check('lists_k', true);
+
 DROP TABLE lists, outer_side;
 DROP FUNCTION list_plan, agree_all, agree;
