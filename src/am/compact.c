@@ -241,6 +241,8 @@ finish_run(AlexCompaction *compaction, uint16 flags)
 	AlexMerge  *merge = &compaction->merge;
 	AlexRun    *run = &compaction->new_runs[compaction->nnew];
 
+	Assert(compaction->nnew <= merge->nruns);
+
 	alex_run_writer_finish(merge->writer, run);
 	if (run->entries == 0)
 		return;
@@ -270,7 +272,8 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	compaction.written = written;
 	compaction.start = GetCurrentTimestamp();
 	compaction.start_wal = pgWalUsage;
-	compaction.new_runs = palloc(sizeof(AlexRun) * nruns);
+	/* a suspect run may leave a rest although it is the only one */
+	compaction.new_runs = palloc(sizeof(AlexRun) * (nruns + 1));
 
 	qsort(runs, nruns, sizeof(AlexRun *), compare_by_first_entry);
 	for (int i = 0; i < nruns; i++)
