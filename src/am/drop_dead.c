@@ -58,6 +58,8 @@
 /* A run is churned if one in so many of its rows have been replaced. */
 #define CHURN_FRACTION			4
 #define CHURN_SAMPLE			64
+/* No more than so many runs, the largest, are taken for one. */
+#define CHURN_RUNS				ALEX_MANY_RUNS
 
 /* What is known of an entry in the buffer. */
 #define ENTRY_HINTED			0x01
@@ -490,6 +492,11 @@ has_key(AlexRunReader *run_reader, uint64 key)
 	AlexPageReference leaf = ALEX_PAGE_REFERENCE_NONE;
 	bool		found = false;
 
+	/* a key that is not there mostly costs no leaf page */
+	if (key < run->min.key || key > run->max.key ||
+		!alex_run_may_contain(run_reader, key))
+		return false;
+
 	for (uint32 number = alex_run_find(run_reader, key, 0);
 		 !found && number < run->leaf_pages; number++)
 	{
@@ -619,6 +626,7 @@ find_replacements(AlexReader *reader, const AlexRun **runs, int nruns,
 
 		if (!overlap(other, run))
 			continue;
+		CHECK_FOR_INTERRUPTS();
 		count = count_shared(reader, other, run);
 		if (count * CHURN_FRACTION < other->entries)
 			continue;
@@ -634,7 +642,9 @@ find_replacements(AlexReader *reader, const AlexRun **runs, int nruns,
  * other entries with the same keys.  Which of two runs has the older versions
  * is not known either, as a run that was merged while others came has younger
  * ones than these by its number only; so each run, the largest first, is taken
- * for the one that was replaced.
+ * for the one that was replaced.  But each is compared with all others, which
+ * inserters wait for when there are many runs.  Small ones are about to be
+ * merged then in any case.
  */
 int
 alex_choose_churned(Relation index, const AlexManifest *manifest,
@@ -648,7 +658,8 @@ alex_choose_churned(Relation index, const AlexManifest *manifest,
 		return 0;
 
 	reader = alex_reader_open(index, manifest->incarnation);
-	for (int which = nruns - 1; which >= 0 && nchosen == 0; which--)
+	for (int which = nruns - 1;
+		 which >= Max(nruns - CHURN_RUNS, 0) && nchosen == 0; which--)
 	{
 		int			nfound;
 		int			dead;
