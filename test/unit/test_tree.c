@@ -349,6 +349,45 @@ wrong_counts(const AlexTree *tree, const AlexEntry *sorted, int n, int ncounts,
 	return nwrong;
 }
 
+/* Entries of groups of keys, of which some are not there. */
+static int
+wrong_groups(const AlexTree *tree, const AlexEntry *sorted, int n, int ngroups,
+			 uint64_t seed)
+{
+	uint64_t	state = seed;
+	int			nwrong = 0;
+
+	for (int i = 0; i < ngroups; i++)
+	{
+		uint64_t	keys[ALEX_TREE_GROUP];
+		AlexEntry	out[ALEX_TREE_GROUP * 4];
+		uint8_t		counts[ALEX_TREE_GROUP];
+		int			nkeys = 1 + unit_random(&state) % ALEX_TREE_GROUP;
+		int			max = 1 + unit_random(&state) % 4;
+
+		for (int j = 0; j < nkeys; j++)
+			keys[j] = some_entry(sorted, n, &state).key +
+				(unit_random(&state) % 4 == 0);
+		alex_tree_scan_keys(&chunks, tree, keys, nkeys, out, max, counts);
+		for (int j = 0; j < nkeys; j++)
+		{
+			int			first = count_below(sorted, n, (AlexEntry) {keys[j], 0},
+											false);
+			int			expected = 0;
+
+			while (expected < max && first + expected < n &&
+				   sorted[first + expected].key == keys[j])
+			{
+				nwrong += expected < counts[j] &&
+					!same(&out[j * max + expected], &sorted[first + expected]);
+				expected++;
+			}
+			nwrong += counts[j] != expected;
+		}
+	}
+	return nwrong;
+}
+
 static void
 check(const AlexTree *tree, const AlexEntry *sorted, int n, const char *name,
 	  const char *when)
@@ -371,6 +410,8 @@ check(const AlexTree *tree, const AlexEntry *sorted, int n, const char *name,
 			"%s: skips from random positions %s", name, when);
 	unit_ok(wrong_counts(tree, sorted, n, 500, n + 3) == 0,
 			"%s: counts between random positions %s", name, when);
+	unit_ok(wrong_groups(tree, sorted, n, 100, n + 4) == 0,
+			"%s: entries of groups of keys %s", name, when);
 }
 
 /*
@@ -766,12 +807,15 @@ test_empty(void)
 	AlexTree	tree;
 	AlexEntry	entry = {1, 2};
 	AlexEntry	out;
+	uint8_t		count = 1;
 
 	alex_tree_init(&tree);
 	unit_ok(alex_tree_check(&chunks, &tree) == NULL, "an empty tree is sound");
 	unit_ok(!alex_tree_delete(&chunks, &tree, entry), "nothing to delete");
 	unit_ok(alex_tree_scan(&chunks, &tree, entry, true, true, &out, 1) == 0,
 			"nothing to scan");
+	alex_tree_scan_keys(&chunks, &tree, &entry.key, 1, &out, 1, &count);
+	unit_ok(count == 0, "no entries of a group of keys");
 	unit_ok(!alex_tree_skip(&chunks, &tree, entry, true, 1, &out) &&
 			alex_tree_count(&chunks, &tree, entry, (AlexEntry) {3, 4}) == 0,
 			"nothing to skip or to count");
