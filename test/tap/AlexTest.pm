@@ -20,7 +20,7 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(alex_node create_test_table fill_query wait_for_crash
-  wait_for_restart check_index compare_scans page_counts entries_read);
+  wait_for_restart set_server check_index compare_scans page_counts entries_read);
 
 # A new cluster with alexam preloaded, not started yet.  $conf is added to
 # postgresql.conf, %init goes to PostgreSQL::Test::Cluster's init().
@@ -110,6 +110,28 @@ sub wait_for_restart
 		usleep(50_000);
 	}
 	BAIL_OUT('the server does not come back');
+}
+
+# Changes a setting of the server, and waits until sessions that begin later
+# have it, and so those given; a signal to reload takes its time.
+sub set_server
+{
+	my ($node, $name, $value, @sessions) = @_;
+	my $query    = "SELECT current_setting('$name') = $value";
+	my $attempts = 100 * $PostgreSQL::Test::Utils::timeout_default;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $name = $value");
+	$node->reload;
+	$node->poll_query_until('postgres', $query) or die "$name does not change";
+	foreach my $session (@sessions)
+	{
+		while ($session->query($query) ne 't')
+		{
+			die "$name does not change in a session" if --$attempts == 0;
+			usleep(10_000);
+		}
+	}
+	return;
 }
 
 # alex_check() must find nothing wrong, and no row missing from the index.

@@ -27,18 +27,6 @@ create_test_table($node);
 my $workers = q{FROM pg_stat_activity WHERE backend_type = 'alexam compaction worker'};
 my $next_id = 1;
 
-sub set_server
-{
-	my ($name, $value) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET $name = $value");
-	$node->reload;
-	# a session that begins later has the new value
-	$node->poll_query_until('postgres', "SELECT current_setting('$name') = $value")
-	  or die "$name does not change";
-	return;
-}
-
 # Adds so many runs of 500 entries or a few more.
 sub add_runs
 {
@@ -96,14 +84,14 @@ sub stopped_worker
 	my ($failpoint, $database) = @_;
 
 	$node->safe_psql($database || 'postgres', q{SELECT alex_compact('t_k')});
-	set_server('alexam.failpoint', "'$failpoint?'");
+	set_server($node, 'alexam.failpoint', "'$failpoint?'");
 	add_runs(5, $database);
 	return wait_worker();
 }
 
 sub release_workers
 {
-	set_server('alexam.failpoint', q{''});
+	set_server($node, 'alexam.failpoint', q{''});
 	return;
 }
 
@@ -148,7 +136,7 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE b
 #
 # The switch.
 #
-set_server('alexam.background_compaction', q{'off'});
+set_server($node, 'alexam.background_compaction', q{'off'});
 my $before = counter('compactions', 't_k');
 add_runs(6);
 usleep(1_000_000);
@@ -156,17 +144,17 @@ is(counter('compactions', 't_k'), $before, 'off: nothing is compacted');
 is($node->safe_psql('postgres', "SELECT count(*) $workers"), 0, 'off: there is no worker');
 add_runs(8);
 cmp_ok(counter('runs', 't_k'), '<=', 13, 'off: inserters keep the number of runs down');
-set_server('alexam.background_compaction', q{'on'});
+set_server($node, 'alexam.background_compaction', q{'on'});
 $before = counter('compactions', 't_k');
 add_runs(4);
 wait_compacted('on again', $before, 't_k');
 
 stopped_worker('compact-before-install');
-set_server('alexam.background_compaction', q{'off'});
+set_server($node, 'alexam.background_compaction', q{'off'});
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) $workers");
 workers_gone('switched off while it works');
 release_workers();
-set_server('alexam.background_compaction', q{'on'});
+set_server($node, 'alexam.background_compaction', q{'on'});
 check_table('switched off');
 wait_served('switched on');
 
@@ -188,12 +176,12 @@ foreach my $failpoint ('compact-before-install', 'compact-before-safexid', 'comp
 like(slurp_file($node->logfile), qr/CONTEXT:.*compaction of index with OID \d+/, 'the error is logged with its context');
 
 # An error, likewise.
-set_server('alexam.failpoint', q{'compact-before-install'});
+set_server($node, 'alexam.failpoint', q{'compact-before-install'});
 $before = counter('compactions', 't_k');
 my $offset = -s $node->logfile;
 add_runs(5);
 ok($node->wait_for_log(qr/failpoint "compact-before-install" reached/, $offset), 'an error in a worker');
-set_server('alexam.failpoint', q{''});
+set_server($node, 'alexam.failpoint', q{''});
 is((page_counts($node, 't_k'))[2], 0, 'an error: no orphans');
 wait_compacted('an error: tried again', $before, 't_k');
 check_table('an error');
@@ -262,7 +250,7 @@ AS $$INSERT INTO t SELECT i, i * 7919::bigint % 10007, i * 7919::bigint % 10007
 LANGUAGE sql;
 END
 }
-set_server('alexam.max_compaction_workers', q{'2'});
+set_server($node, 'alexam.max_compaction_workers', q{'2'});
 add_runs(5, 'one');
 add_runs(5, 'two');
 wait_compacted("compacted in database $_", 0, 't_k', $_) foreach 'one', 'two';
@@ -345,12 +333,12 @@ foreach my $how ('KILL', 'compact-before-install!', 'compact-before-safexid!')
 	}
 	else
 	{
-		set_server('alexam.failpoint', "'$how'");
+		set_server($node, 'alexam.failpoint', "'$how'");
 		$node->psql('postgres', "SELECT fill($next_id, $next_id + 549)") foreach 1 .. 6;
 	}
 	ok($node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset), "$how: the server restarts");
 	wait_for_restart($node);
-	set_server('alexam.failpoint', q{''});
+	set_server($node, 'alexam.failpoint', q{''});
 	check_table($how);
 	add_runs(5);
 	wait_compacted("$how: there are workers again", 0, 't_k');

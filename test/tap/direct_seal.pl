@@ -119,8 +119,7 @@ foreach my $case (
 # without waiting for it; but it must not take the pages for orphans.
 $node->safe_psql('postgres', 'DELETE FROM t WHERE id % 7 = 0');
 $rows = $node->safe_psql('postgres', 'SELECT count(*) FROM t');
-$node->append_conf('postgresql.conf', "alexam.failpoint = 'direct-seal-before-install?'");
-$node->reload;
+set_server($node, 'alexam.failpoint', q{'direct-seal-before-install?'});
 my $writer = $node->background_psql('postgres');
 $writer->query_until(qr/begun/, "\\echo begun\n" . fill_query(1500) . ";\n");
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'})
@@ -145,8 +144,7 @@ $node->safe_psql('postgres', "SET alexam.failpoint = '';\n" . fill_query(600));
 $rows += 600;
 is(stats("log_entries - $log_entries"), 600, 'a batch that cannot be sealed now goes to the log');
 
-$node->append_conf('postgresql.conf', "alexam.failpoint = ''");
-$node->reload;
+set_server($node, 'alexam.failpoint', q{''});
 $writer->quit;
 $vacuum->quit;
 $rows += 1500;

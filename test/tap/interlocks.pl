@@ -355,8 +355,7 @@ CREATE INDEX h8_seal_k ON h8_seal USING alex (k);
 INSERT INTO h8_seal SELECT i FROM generate_series(1, 90) i;
 DELETE FROM h8_seal WHERE k % 2 = 0;
 END
-	$node->append_conf('postgresql.conf', "alexam.failpoint = 'seal-before-install?'");
-	$node->reload;
+	set_server($node, 'alexam.failpoint', q{'seal-before-install?'}, $inserter);
 	send_statement($inserter, 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i');
 	is(wait_blocked('inserter', 'INSERT INTO h8_seal SELECT i FROM generate_series(101, 120) i'),
 		'Extension', 'H8, seal: the run is written, but not listed');
@@ -371,8 +370,7 @@ END
 
 	send_statement($vacuum, 'VACUUM (INDEX_CLEANUP on) h8_seal');
 	is(wait_blocked('vacuum', 'VACUUM (INDEX_CLEANUP on) h8_seal'), 'Lock', 'H8, seal: VACUUM waits');
-	$node->append_conf('postgresql.conf', "alexam.failpoint = ''");
-	$node->reload;
+	set_server($node, 'alexam.failpoint', q{''});
 	$_->query_safe('SELECT 1') foreach ($inserter, $vacuum);
 
 	# the line pointers that VACUUM freed are used again

@@ -261,17 +261,6 @@ foreach my $failpoint ('run-before-model', 'run-before-flush', 'compact-before-r
 #
 # Workers.  One that fails between two runs frees the pages of all of them.
 #
-sub set_server
-{
-	my ($setting, $value) = @_;
-
-	$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = $value");
-	$node->reload;
-	$node->poll_query_until('postgres', "SELECT current_setting('$setting') = $value")
-	  or die "$setting does not change";
-	return;
-}
-
 sub at_rest
 {
 	my ($name) = @_;
@@ -281,18 +270,18 @@ sub at_rest
 }
 
 start_over(3);
-set_server('alexam.failpoint', q{'compact-before-install'});
+set_server($node, 'alexam.failpoint', q{'compact-before-install'});
 my $offset = -s $node->logfile;
-set_server('alexam.background_compaction', q{'on'});
+set_server($node, 'alexam.background_compaction', q{'on'});
 add_runs(1);
 ok($node->wait_for_log(qr/failpoint "compact-before-install" reached/, $offset), 'a worker fails');
-set_server('alexam.background_compaction', q{'off'});
+set_server($node, 'alexam.background_compaction', q{'off'});
 at_rest('after a failure');
 is((page_counts($node, 't_k'))[2], 0, 'a worker that fails frees what it wrote');
-set_server('alexam.failpoint', q{''});
+set_server($node, 'alexam.failpoint', q{''});
 
 # It does not need transactions of others to get rid of what is retired.
-set_server('alexam.background_compaction', q{'on'});
+set_server($node, 'alexam.background_compaction', q{'on'});
 start_over(4);
 ok($node->poll_query_until('postgres', q{SELECT runs = 1 AND retired_runs = 0 FROM alex_stats('t_k')}),
 	'in a quiet server a worker gets to the end');
@@ -363,13 +352,13 @@ check_all('updates of all rows in a loop');
 # been looked at is not looked at again.
 start_over(4);
 $node->safe_psql('postgres', 'REINDEX INDEX t_k; VACUUM t');
-set_server('alexam.log_compaction_min_duration', q{'0'});
+set_server($node, 'alexam.log_compaction_min_duration', q{'0'});
 my $log_position = -s $node->logfile;
 $node->safe_psql('postgres', 'UPDATE t SET id = -id WHERE id % 7 <> 0');
 $node->poll_query_until('postgres', q{SELECT entries = 80000 AND retired_runs = 0 FROM alex_stats('t_k')})
   or die 'dead entries stay';
 wait_idle();
-set_server('alexam.log_compaction_min_duration', q{'-1'});
+set_server($node, 'alexam.log_compaction_min_duration', q{'-1'});
 my @merges = slurp_file($node->logfile, $log_position) =~ /"public\.t_k": (.*?), \d+ entries/g;
 is("$merges[0], $merges[1]", '1 runs into 2, 2 runs into 1', 'a run most of which is dead goes in two slices');
 check_all('a run most of which is dead');
@@ -414,7 +403,7 @@ check_all('sliding window');
 # Late arrivals, again and again: pages are rewritten around them, and do not
 # become emptier each time.
 start_over(3);
-set_server('alexam.background_compaction', q{'off'});
+set_server($node, 'alexam.background_compaction', q{'off'});
 $node->safe_psql('postgres', q{SELECT alex_compact('t_k')});
 foreach my $round (1 .. 40)
 {
