@@ -99,7 +99,7 @@ tid_of(const ItemPointerData *pointer)
 
 /*
  * The filter for what this callback will call dead; NULL if nothing is known
- * of it.
+ * of it, or there is no memory.
  */
 AlexDeadFilter *
 alex_dead_filter_make(IndexBulkDeleteCallback callback, void *callback_state)
@@ -127,9 +127,17 @@ alex_dead_filter_make(IndexBulkDeleteCallback callback, void *callback_state)
 	while (nbits / 2 > filter->span && nbits > FILTER_MIN_BITS)
 		nbits /= 2;
 	filter->mask = nbits - 1;
+
+	/* VACUUM has planned for its array, not for this: do without, then */
 	filter->words = MemoryContextAllocExtended(CurrentMemoryContext, nbits / 8,
 											   MCXT_ALLOC_HUGE |
+											   MCXT_ALLOC_NO_OOM |
 											   MCXT_ALLOC_ZERO);
+	if (filter->words == NULL)
+	{
+		pfree(filter);
+		return NULL;
+	}
 	for (int i = 0; i < dead->num_items; i++)
 	{
 		uint64		bit = distance_of(filter, tid_of(&dead->items[i])) &

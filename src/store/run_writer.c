@@ -531,9 +531,9 @@ bloom_pages(const AlexRunWriter *writer)
 
 /*
  * Is the filter worth its pages?  Not for a single leaf, and not for dense
- * keys, of which few are absent; nor if it would be larger than the leaves, as
- * where keys are dense in several places, since the smaller is in the caches
- * rather.  Nor if it was sized for far fewer keys than
+ * keys, of which few are absent.  Nor if it would be larger than the leaves, as
+ * where keys are dense in several places: the leaves themselves are more
+ * likely to be in a cache then.  Nor if it was sized for far fewer keys than
  * came, since it lets too many through then, or for far more, since keys with
  * many entries each are likely to be in every run.
  */
