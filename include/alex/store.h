@@ -653,9 +653,24 @@ extern bool alex_run_skip(AlexRunReader *run_reader, AlexEntry from,
 extern double alex_run_count(AlexRunReader *run_reader, AlexEntry low,
 							 AlexEntry high);
 
-/* Shared table of stamps whose pages were verified; see reader.c. */
+/*
+ * ---------------------------------------------------------------------
+ * verified.c: pages whose hash was verified
+ * ---------------------------------------------------------------------
+ */
+
 extern Size alex_verified_shmem_size(void);
 extern void alex_verified_shmem_init(void);
+
+/* Are hashes looked at even if alexam.verify_checksums is off? */
+extern bool alex_verified_always(void);
+
+/*
+ * Pages are known by numbers whose bits from the 15th on are well mixed.
+ * Whoever adds one has found the page's hash right; it is forgotten some time.
+ */
+extern bool alex_verified_contains(uint64 tag);
+extern void alex_verified_add(uint64 tag);
 
 /*
  * ---------------------------------------------------------------------

@@ -11,7 +11,7 @@
  * written.  Only if the buffered page is wrong too is the index damaged.
  *
  * Which pages were verified is remembered by stamp, in a table in shared
- * memory that forgets on collision.  A stamp is unique, but copies of a page
+ * memory that may forget (verified.c).  A stamp is unique, but copies of a page
  * are not: CREATE DATABASE and SET TABLESPACE copy whole files, and shared
  * buffers may hold a good copy of a page that is damaged on disk.  So what is
  * remembered is the stamp together with the relation file and with the way
@@ -33,35 +33,22 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "access/xlog.h"
 #include "executor/instrument.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
-#include "storage/shmem.h"
-
 #include "utils/memutils.h"
 
 #include "alex/am.h"
 #include "alex/store.h"
 
-/* Slots of the tables, as powers of two. */
-#define SHARED_BITS				17
+/* Slots of the backend's tables, as powers of two. */
 #define LOCAL_BITS				15
 #define MODEL_BITS				10
 
 StaticAssertDecl(ALEX_BLOOM_BLOCK_BYTES == ALEX_LINE_SIZE,
 				 "a Bloom block is one line");
 
-typedef struct VerifiedPages
-{
-	bool		always;			/* whatever alexam.verify_checksums says */
-	pg_atomic_uint64 tags[1 << SHARED_BITS];
-} VerifiedPages;
-
-static VerifiedPages *verified_shared = NULL;
 static uint64 verified_local[1 << LOCAL_BITS];
 
 /*
@@ -70,37 +57,11 @@ static uint64 verified_local[1 << LOCAL_BITS];
  */
 static uint64 verified_models[1 << MODEL_BITS];
 
-Size
-alex_verified_shmem_size(void)
-{
-	return sizeof(VerifiedPages);
-}
-
-void
-alex_verified_shmem_init(void)
-{
-	bool		found;
-
-	verified_shared = ShmemInitStruct("alexam verified pages",
-									  alex_verified_shmem_size(), &found);
-	if (found)
-		return;
-
-	/*
-	 * There are readers in recovery, and pages that reach the file after it,
-	 * only if one of these files is there when the server starts.
-	 */
-	verified_shared->always = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
-		access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
-	for (int i = 0; i < 1 << SHARED_BITS; i++)
-		pg_atomic_init_u64(&verified_shared->tags[i], 0);
-}
-
 /* Are hashes to be looked at? */
 static inline bool
 must_verify(void)
 {
-	return likely(alex_verify_checksums) || verified_shared->always;
+	return likely(alex_verify_checksums) || alex_verified_always();
 }
 
 /*
@@ -134,8 +95,7 @@ tag_is_verified(uint64 tag, BlockNumber block)
 
 	if (likely(*local == tag))
 		return true;
-	if (RecoveryInProgress() ||
-		pg_atomic_read_u64(&verified_shared->tags[tag >> (64 - SHARED_BITS)]) != tag)
+	if (RecoveryInProgress() || !alex_verified_contains(tag))
 		return false;
 	*local = tag;
 	return true;
@@ -146,8 +106,7 @@ remember_tag(uint64 tag, BlockNumber block)
 {
 	verified_local[block & ((1 << LOCAL_BITS) - 1)] = tag;
 	if (!RecoveryInProgress())
-		pg_atomic_write_u64(&verified_shared->tags[tag >> (64 - SHARED_BITS)],
-							tag);
+		alex_verified_add(tag);
 }
 
 bool
