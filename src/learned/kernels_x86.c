@@ -192,38 +192,47 @@ unpack_avx2(const AlexColumn *column, uint32_t first, int count,
 								   count - done, out + done);
 }
 
+/*
+ * There are only signed comparisons, so both sides are turned by 2^63, the
+ * numbers with the base that is added to all of them.
+ */
 static AVX2 int
 count_less_avx2(const AlexColumn *column, uint32_t first, uint64_t key)
 {
-	/* there are only signed comparisons */
-	const __m256i sign = _mm256_set1_epi64x(INT64_MIN);
-	const __m256i bound = _mm256_xor_si256(_mm256_set1_epi64x((int64_t) key),
-										   sign);
-	const Lines lines = open_lines(column);
+	const uint64_t sign = UINT64_C(1) << 63;
+	const __m256i bound = _mm256_set1_epi64x((int64_t) (key ^ sign));
 	const __m256i step = _mm256_set1_epi64x((int64_t) (4 * column->slope));
 	const uint32_t bit = first * column->width;
 	const uint8_t *bits = column->bits + (bit >> 3);
 	const Quad	quad1 = quad_at(bit & 7, column->width);
 	const Quad	quad2 = quad_at((bit & 7) + 4 * column->width, column->width);
 	__m256i		line = quad_line(column->slope, first);
-	__m256i		less = _mm256_setzero_si256();
-	__m128i		sum;
+	Lines		lines = open_lines(column);
+	unsigned	less = 0;
 
 	if (column->width == 0 || column->width > ALEX_NARROW_WIDTH)
 		return alex_kernels_scalar.count_less(column, first, key);
-	for (int i = 0; i < ALEX_SEARCH_WINDOW / 4; i++)
-	{
-		__m256i		four = unpack_quad(bits, i % 2 == 0 ? &quad1 : &quad2,
-									   &lines, line);
 
-		four = _mm256_xor_si256(four, sign);
-		less = _mm256_sub_epi64(less, _mm256_cmpgt_epi64(bound, four));
+	lines.base = _mm256_set1_epi64x((int64_t) (column->base ^ sign));
+	for (int i = 0; i < ALEX_SEARCH_WINDOW / 8; i++)
+	{
+		__m256i		low = unpack_quad(bits, &quad1, &lines, line);
+		__m256i		high;
+
 		line = _mm256_add_epi64(line, step);
-		bits += i % 2 == 0 ? 0 : column->width;
+		high = unpack_quad(bits, &quad2, &lines, line);
+		line = _mm256_add_epi64(line, step);
+		bits += column->width;
+
+		low = _mm256_cmpgt_epi64(bound, low);
+		high = _mm256_cmpgt_epi64(bound, high);
+		/* one bit for each of the eight, in whatever order */
+		less = less << 8 |
+			(unsigned) _mm256_movemask_ps(_mm256_shuffle_ps(_mm256_castsi256_ps(low),
+															_mm256_castsi256_ps(high),
+															0xDD));
 	}
-	sum = _mm_add_epi64(_mm256_castsi256_si128(less),
-						_mm256_extracti128_si256(less, 1));
-	return (int) (_mm_cvtsi128_si64(sum) + _mm_extract_epi64(sum, 1));
+	return __builtin_popcount(less);
 }
 
 /*
