@@ -50,6 +50,7 @@
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
+#include "alex/sorter.h"
 
 /* A new batch has room for so many entries. */
 #define FIRST_ROOM				32
@@ -286,9 +287,9 @@ make_room(AlexPendingBatch *batch)
 		batch->entries = MemoryContextAlloc(pending_context,
 											more * sizeof(AlexLogEntry));
 	else
-		batch->entries = repalloc_huge(batch->entries,
-									   (batch->room + more) *
-									   sizeof(AlexLogEntry));
+		batch->entries = alex_large_realloc(batch->entries,
+											(batch->room + more) *
+											sizeof(AlexLogEntry));
 	batch->room += more;
 	pending_bytes += more * sizeof(AlexLogEntry);
 }
@@ -359,7 +360,7 @@ alex_pending_claims(AlexPendingBatch *batch, Relation index)
  * ---------------------------------------------------------------------
  */
 
-/* A batch being flushed: a copy of its entries, sorted, NULLs last. */
+/* A batch being flushed: its entries, sorted, NULLs last. */
 typedef struct AlexFlush
 {
 	AlexEntry  *entries;
@@ -369,16 +370,49 @@ typedef struct AlexFlush
 	bool		installed;		/* all of them are in runs */
 } AlexFlush;
 
-static void
-sort_entries(const AlexPendingBatch *batch, AlexFlush *flush)
+StaticAssertDecl(sizeof(AlexEntry) == sizeof(AlexLogEntry) &&
+				 offsetof(AlexEntry, tid) == offsetof(AlexLogEntry, tid),
+				 "entries of log and runs are alike but for the flag of NULLs");
+
+/* Did the entries come in the order of a run, with no NULLs? */
+static bool
+is_sorted(const AlexPendingBatch *batch)
 {
-	Size		size = Max(batch->nentries, 1) * sizeof(AlexEntry);
+	const AlexLogEntry *entries = batch->entries;
+
+	if ((entries[0].tid & ALEX_LOG_NULL) != 0)
+		return false;
+	for (Size i = 1; i < batch->nentries; i++)
+	{
+		if ((entries[i].tid & ALEX_LOG_NULL) != 0 ||
+			alex_compare(entries[i - 1].key, entries[i - 1].tid,
+						 entries[i].key, entries[i].tid) > 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Sorts a copy, since a rollback to a savepoint needs them in the order in
+ * which they came if the flush fails.  There is none if that is the order.
+ */
+static void
+sort_entries(AlexPendingBatch *batch, AlexFlush *flush)
+{
+	Size		size = batch->nentries * sizeof(AlexEntry);
 	AlexEntry  *scratch;
 	Size		nvalues = 0;
 	Size		nnulls = 0;
 
 	flush->nentries = batch->nentries;
-	flush->entries = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	if (is_sorted(batch))
+	{
+		flush->entries = (AlexEntry *) batch->entries;
+		flush->nvalues = batch->nentries;
+		return;
+	}
+
+	flush->entries = alex_large_alloc(CurrentMemoryContext, size);
 	for (Size i = 0; i < batch->nentries; i++)
 	{
 		const AlexLogEntry *entry = &batch->entries[i];
@@ -395,7 +429,7 @@ sort_entries(const AlexPendingBatch *batch, AlexFlush *flush)
 		flush->entries[i].key = 0;
 	flush->nvalues = nvalues;
 
-	scratch = MemoryContextAllocHuge(CurrentMemoryContext, size);
+	scratch = alex_large_alloc(CurrentMemoryContext, size);
 	alex_sort(flush->entries, scratch, nvalues);
 	alex_sort(flush->entries + nvalues, scratch, nnulls);
 	pfree(scratch);
@@ -409,8 +443,8 @@ sort_entries(const AlexPendingBatch *batch, AlexFlush *flush)
 static void
 remove_appended(AlexPendingBatch *batch, const AlexFlush *flush)
 {
-	const AlexEntry *next = &flush->entries[flush->appended];
 	bool		next_is_null = flush->appended >= flush->nvalues;
+	AlexEntry	next;
 	Size		kept = 0;
 	AlexPendingLevel *level;
 
@@ -421,6 +455,7 @@ remove_appended(AlexPendingBatch *batch, const AlexFlush *flush)
 	}
 	if (flush->appended == 0)
 		return;
+	next = flush->entries[flush->appended];
 
 	/* from the outermost level on, their places are passed one by one */
 	for (Size i = 0; i <= batch->nentries; i++)
@@ -440,7 +475,7 @@ remove_appended(AlexPendingBatch *batch, const AlexFlush *flush)
 		is_null = (entry.tid & ALEX_LOG_NULL) != 0;
 		if (is_null != next_is_null ? is_null :
 			alex_compare(entry.key, ALEX_LOG_TID(&entry),
-						 next->key, next->tid) >= 0)
+						 next.key, next.tid) >= 0)
 			batch->entries[kept++] = entry;
 	}
 	alex_pending_total -= batch->nentries - kept;
@@ -475,10 +510,6 @@ append_entries(Relation index, AlexFlush *flush)
 	}
 	PG_END_TRY();
 }
-
-StaticAssertDecl(sizeof(AlexEntry) == sizeof(AlexLogEntry) &&
-				 offsetof(AlexEntry, tid) == offsetof(AlexLogEntry, tid),
-				 "a sorted batch is appended to the log as it is");
 
 static void
 flush_entries(Relation index, AlexPendingBatch *batch, AlexFlush *flush)
