@@ -31,6 +31,7 @@
 #define FIRST_BATCH		4		/* as a scan's cursor */
 #define KERNEL_CALLS	5000
 #define BLOOM_BITS		11
+#define BATCH			1000	/* entries that come together */
 #define PASSES			5
 
 static uint64_t nkeys = QUICK_KEYS;
@@ -472,6 +473,48 @@ bench_tree(const Run *run, const AlexEntry *arriving, const char *order)
 	munmap(chunks.base, room);
 }
 
+/* What comes in no order is sorted: all of it, and by the batch. */
+static void
+bench_batches(const Run *run, AlexEntry *mixed)
+{
+	uint64_t	count = nkeys < TREE_KEYS ? nkeys : TREE_KEYS;
+	AlexEntry  *scratch = allocate(count * sizeof(AlexEntry));
+	uint32_t	nchunks = 0;
+	size_t		room = (size_t) (count / 100 + 100) * ALEX_PAGE_SIZE;
+	AlexChunks	chunks = {allocate(room), next_chunk, keep_chunk, &nchunks};
+	AlexTree	tree;
+	uint64_t	wrong = 0;
+	AlexEntry  *sorted = allocate(count * sizeof(AlexEntry));
+	double		began;
+
+	memcpy(sorted, mixed, count * sizeof(AlexEntry));
+	began = now();
+	alex_sort(sorted, scratch, count);
+	report("sort, an entry", "", began, (double) count);
+	munmap(sorted, count * sizeof(AlexEntry));
+
+	began = now();
+	for (uint64_t i = 0; i < count; i += BATCH)
+		alex_sort(mixed + i, scratch, count - i < BATCH ? count - i : BATCH);
+	report("sort by batches, an entry", "", began, (double) count);
+
+	alex_tree_init(&tree);
+	began = now();
+	for (uint64_t i = 0; i < count; i += BATCH)
+	{
+		size_t		done;
+
+		wrong += alex_tree_insert_batch(&chunks, &tree, mixed + i,
+										count - i < BATCH ? count - i : BATCH,
+										&done) != ALEX_TREE_DONE;
+	}
+	report("memtable, insert by batches", "", began, (double) count);
+	unit_ok(wrong == 0 && tree.nentries == count, "memtable, %s, batches",
+			run->name);
+	munmap(chunks.base, room);
+	munmap(scratch, count * sizeof(AlexEntry));
+}
+
 /* The memtable's entries, in order and not. */
 static void
 bench_memtable(const Run *run)
@@ -490,6 +533,7 @@ bench_memtable(const Run *run)
 		mixed[other] = entry;
 	}
 	bench_tree(run, mixed, "mixed");
+	bench_batches(run, mixed);
 	munmap(mixed, count * sizeof(AlexEntry));
 }
 

@@ -11,7 +11,6 @@
  *-------------------------------------------------------------------------
  */
 #include <math.h>
-#include <time.h>
 
 #include "unit.h"
 #include "alex/learned.h"
@@ -48,7 +47,6 @@ typedef struct Tree
 	AlexModelInfo info;
 	char	   *pages;
 	uint32_t	npages;
-	double		train_milliseconds;
 	AlexModelSource mapped;
 	AlexModelSource handed_out;
 } Tree;
@@ -115,15 +113,6 @@ hand_out_page(void *context, uint32_t number)
 		memcpy(copy, self->tree->pages + (size_t) number * ALEX_PAGE_SIZE,
 			   ALEX_PAGE_SIZE);
 	return copy;
-}
-
-static double
-nanoseconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
 static double
@@ -219,14 +208,11 @@ make_fences(Tree *tree, Distribution distribution, uint32_t n)
 static void
 make_tree(Tree *tree, Distribution distribution, uint32_t n)
 {
-	double		start;
 	void	   *lines;
 
 	make_fences(tree, distribution, n);
-	start = nanoseconds();
 	lines = alex_model_train(tree->fences, tree->nfences, allocate, release,
 							 &tree->info);
-	tree->train_milliseconds = (nanoseconds() - start) / 1e6;
 
 	tree->npages = alex_model_pages(tree->info.nlines);
 	tree->pages = malloc((size_t) tree->npages * ALEX_PAGE_SIZE);
@@ -429,86 +415,6 @@ test_lookups(Distribution distribution, uint32_t n)
 			memory_peak <= (size_t) tree.info.nlines * 64 * 5 / 4 + 65536,
 			"%s, %u: memory peak %zu for %u lines", name, n, memory_peak,
 			tree.info.nlines);
-	free_tree(&tree);
-}
-
-/*
- * What the model competes with: a binary search without branches, over keys
- * alone.
- */
-static uint32_t __attribute__((noinline))
-binary_search(const uint64_t *keys, uint32_t n, uint64_t key)
-{
-	const uint64_t *low = keys;
-
-	while (n > 1)
-	{
-		uint32_t	half = n / 2;
-
-		low = low[half] <= key ? low + half : low;
-		n -= half;
-	}
-	return (uint32_t) (low - keys);
-}
-
-/*
- * Lookups that depend on each other, of keys between fences.  "mask" is zero
- * in fact, but makes the compiler and the processor wait for each answer.
- */
-static void
-measure(Distribution distribution, uint32_t n)
-{
-	enum
-	{
-		NKEYS = 1 << 16
-	};
-	static uint64_t keys[NKEYS];
-	static volatile uint32_t zero = 0;
-	uint32_t	mask = zero;
-	uint64_t	state = 99;
-	double		find_time = 1e18;
-	double		reference_time = 1e18;
-	uint32_t	answer = 0;
-	uint64_t   *fence_keys;
-	Tree		tree;
-
-	make_tree(&tree, distribution, n);
-	fence_keys = malloc(tree.nfences * sizeof(uint64_t));
-	for (uint32_t i = 0; i < tree.nfences; i++)
-		fence_keys[i] = tree.fences[i].key;
-	for (int i = 0; i < NKEYS; i++)
-	{
-		uint32_t	fence = unit_random(&state) % tree.nfences;
-
-		keys[i] = tree.fences[fence].key;
-		if (fence + 1 < tree.nfences &&
-			tree.fences[fence + 1].key > keys[i])
-			keys[i] += unit_random(&state) %
-				(tree.fences[fence + 1].key - keys[i]);
-	}
-	for (int round = 0; round < 3; round++)
-	{
-		double		start = nanoseconds();
-		double		middle;
-		double		end;
-
-		for (int i = 0; i < NKEYS; i++)
-			answer = alex_model_find(&tree.mapped,
-									 keys[i] + (answer & mask), 0);
-		middle = nanoseconds();
-		for (int i = 0; i < NKEYS; i++)
-			answer = binary_search(fence_keys, tree.nfences,
-								   keys[i] + (answer & mask));
-		end = nanoseconds();
-		find_time = fmin(find_time, (middle - start) / NKEYS);
-		reference_time = fmin(reference_time, (end - middle) / NKEYS);
-	}
-	unit_note("%-16s %8u fences: train %6.2f ms, depth %u, %5u nodes, "
-			  "find %5.1f ns, binary search %5.1f ns",
-			  distribution_names[distribution], tree.nfences,
-			  tree.train_milliseconds, tree.info.depth, tree.info.nnodes,
-			  find_time, reference_time);
-	free(fence_keys);
 	free_tree(&tree);
 }
 
@@ -793,7 +699,6 @@ main(void)
 	static const uint32_t sizes[] = {
 		1, 2, 7, 8, 9, 16, 17, 127, 4095, 4096, 4097, 100000
 	};
-	static const uint32_t measured_sizes[] = {1000, 10000, 100000};
 
 	for (int d = 0; d < NDISTRIBUTIONS; d++)
 	{
@@ -816,12 +721,5 @@ main(void)
 	test_mutations(LOGNORMAL, 4000, 1500);
 	test_mutations(CLUSTERS, 3000, 1000);
 
-	for (int d = 0; d < NDISTRIBUTIONS; d++)
-	{
-		for (size_t i = 0; i < 3; i++)
-			measure((Distribution) d, measured_sizes[i]);
-	}
-	measure(RANDOM60, 1000000);
-	measure(EXPONENTIAL, 1000000);
 	return unit_done();
 }

@@ -7,7 +7,6 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <time.h>
 
 #include "alex/learned.h"
 #include "unit.h"
@@ -81,15 +80,6 @@ static bool
 arena_whole(void)
 {
 	return arena.nfree == ARENA_CHUNKS && arena.nfaults == 0;
-}
-
-static double
-now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return time.tv_sec * 1e9 + time.tv_nsec;
 }
 
 /*
@@ -427,7 +417,6 @@ test_input(Input input, int n)
 	uint64_t	state = input + 1;
 	int			nwrong = 0;
 	int			kept;
-	double		start;
 
 	for (int i = 0; i < n; i++)
 		entries[i] = draw(input, i, n, &state);
@@ -435,13 +424,11 @@ test_input(Input input, int n)
 	kept = sort_unique(sorted, n);
 
 	alex_tree_init(&tree);
-	start = now();
 	for (int i = 0; i < n; i++)
 		if (alex_tree_insert(&chunks, &tree, entries[i]) ==
 			ALEX_TREE_NO_MEMORY)
 			nwrong++;
-	unit_note("%s: %.0f ns an insertion, %.1f bytes an entry, height %u", name,
-			  (now() - start) / n,
+	unit_note("%s: %.1f bytes an entry, height %u", name,
 			  (double) tree.nchunks * ALEX_PAGE_SIZE / kept, tree.height);
 	unit_ok(nwrong == 0, "%s: insertions", name);
 	check(&tree, sorted, kept, name, "after insertions");
@@ -651,7 +638,6 @@ test_batches(Input input, int n, bool starve)
 	int			nwrong = 0;
 	int			nfailures = 0;
 	int			inserted = 0;
-	double		start = now();
 
 	for (int i = 0; i < n; i++)
 		entries[i] = draw(input, i, n, &state);
@@ -695,9 +681,6 @@ test_batches(Input input, int n, bool starve)
 	arena.allowance = -1;
 	if (starve)
 		unit_ok(nfailures > 10, "%s: memory ran out %d times", name, nfailures);
-	else
-		unit_note("%s: %.0f ns an entry in batches, with sorting", name,
-				  (now() - start) / n);
 	unit_ok(nwrong == 0, "%s: batches say what they have inserted", name);
 
 	n = sort_unique(entries, n);
@@ -825,34 +808,18 @@ test_empty(void)
 	unit_ok(arena_whole(), "nothing to free");
 }
 
-/* Figures for 10^6 random entries; nothing depends on them. */
+/* Inner nodes split into inner nodes. */
 static void
-note_speed(void)
+test_many(void)
 {
 	int			n = 1000000;
 	AlexTree	tree;
 	uint64_t	state = 1;
-	AlexEntry	out;
-	uint64_t	sum = 0;
-	double		start = now();
 
 	alex_tree_init(&tree);
 	for (int i = 0; i < n; i++)
 		alex_tree_insert(&chunks, &tree,
 						 (AlexEntry) {unit_random(&state) >> 4, i});
-	unit_note("%d random entries: %.0f ns an insertion", n,
-			  (now() - start) / n);
-	state = 2;
-	start = now();
-	for (int i = 0; i < n; i++)
-	{
-		AlexEntry	from = {unit_random(&state) >> 4, 0};
-
-		if (alex_tree_scan(&chunks, &tree, from, true, true, &out, 1) > 0)
-			sum += out.tid;
-	}
-	unit_note("%.0f ns a scan of one entry (%u chunks, sum %" PRIu64 ")",
-			  (now() - start) / n, tree.nchunks, sum);
 	unit_ok(tree.height >= 3 && alex_tree_check(&chunks, &tree) == NULL,
 			"%d random entries make a sound tree of height %u", n,
 			tree.height);
@@ -878,7 +845,7 @@ main(void)
 	test_no_memory(RANDOM, 120000);
 	test_no_memory(SEQUENTIAL, 150000);
 	test_no_memory(ONE_KEY_RANDOM_TIDS, 120000);
-	note_speed();
+	test_many();
 	unit_ok(arena_whole(), "all chunks are back at the end");
 	free(arena.memory);
 	return unit_done();
