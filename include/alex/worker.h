@@ -79,4 +79,10 @@ extern PGDLLEXPORT void alex_worker_main(Datum argument);
  */
 extern void alex_worker_check(void);
 
+/*
+ * Called after a compaction, whoever did it, with the numbers of entries.  A
+ * worker takes fewer naps while much of what it merges is dead.
+ */
+extern void alex_worker_merged(uint64 rewritten, uint64 dropped);
+
 #endif							/* ALEX_WORKER_H */

@@ -45,6 +45,7 @@
 
 #include "alex/am.h"
 #include "alex/merge.h"
+#include "alex/worker.h"
 
 static void
 publish_change(AlexManifestChange *change, void *context)
@@ -158,6 +159,7 @@ report(const AlexCompaction *compaction)
 
 	alex_count_compaction(index, compaction->rewritten, dropped,
 						  compaction->pages);
+	alex_worker_merged(compaction->rewritten, dropped);
 
 	milliseconds = TimestampDifferenceMilliseconds(compaction->start,
 												   GetCurrentTimestamp());

@@ -56,6 +56,7 @@
 #include "utils/timestamp.h"
 
 #include "alex/am.h"
+#include "alex/merge.h"
 #include "alex/worker.h"
 
 /* The launcher keeps no more workers than this, whatever the setting. */
@@ -73,8 +74,13 @@ typedef struct RunningWorker
 	BackgroundWorkerHandle *handle;
 } RunningWorker;
 
+/* Where much is dead, a worker works so many times as long between naps. */
+#define HURRY					4
+
 /* What the worker is at; NULL in any other process. */
 static const AlexRequest *current_request = NULL;
+/* The index of which much was dead when it was merged last. */
+static Oid	bloated_index = InvalidOid;
 
 /*
  * ---------------------------------------------------------------------
@@ -218,11 +224,19 @@ alex_launcher_main(Datum argument)
  * ---------------------------------------------------------------------
  */
 
-/* Takes up the settings, which a reload may have changed. */
+/*
+ * Takes up the settings, which a reload may have changed.
+ *
+ * Runs that are merged because they are many are in nobody's way meanwhile.
+ * But while dead entries are waiting to be got rid of, the file has no room
+ * for those that come, and grows.  The work is the same, it is done sooner.
+ */
 static void
 set_cost_limit(void)
 {
 	VacuumCostLimit = alex_compaction_cost_limit;
+	if (current_request != NULL && current_request->index == bloated_index)
+		VacuumCostLimit *= HURRY;
 	VacuumCostDelay = alex_compaction_cost_delay;
 	VacuumCostActive = VacuumCostDelay > 0 &&
 		!(current_request != NULL && *current_request->urgent);
@@ -245,6 +259,15 @@ alex_worker_check(void)
 							"alexam.background_compaction")));
 	}
 	set_cost_limit();
+}
+
+void
+alex_worker_merged(uint64 rewritten, uint64 dropped)
+{
+	if (current_request == NULL)
+		return;
+	bloated_index = dropped * ALEX_DEAD_FRACTION > rewritten + dropped ?
+		current_request->index : InvalidOid;
 }
 
 /*
