@@ -20,13 +20,6 @@
 
 #include "alex/learned.h"
 
-/*
- * large_memory.c: palloc and repalloc of any size, for arrays of entries that
- * are written all over.
- */
-extern void *alex_large_alloc(MemoryContext context, Size size);
-extern void *alex_large_realloc(void *pointer, Size size);
-
 typedef struct AlexSorter AlexSorter;
 
 /* memory is in bytes; everything lives in the current memory context. */

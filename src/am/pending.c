@@ -50,7 +50,6 @@
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
-#include "alex/sorter.h"
 
 /* A new batch has room for so many entries. */
 #define FIRST_ROOM				32
@@ -287,9 +286,9 @@ make_room(AlexPendingBatch *batch)
 		batch->entries = MemoryContextAlloc(pending_context,
 											more * sizeof(AlexLogEntry));
 	else
-		batch->entries = alex_large_realloc(batch->entries,
-											(batch->room + more) *
-											sizeof(AlexLogEntry));
+		batch->entries = repalloc_huge(batch->entries,
+									   (batch->room + more) *
+									   sizeof(AlexLogEntry));
 	batch->room += more;
 	pending_bytes += more * sizeof(AlexLogEntry);
 }
@@ -412,7 +411,7 @@ sort_entries(AlexPendingBatch *batch, AlexFlush *flush)
 		return;
 	}
 
-	flush->entries = alex_large_alloc(CurrentMemoryContext, size);
+	flush->entries = MemoryContextAllocHuge(CurrentMemoryContext, size);
 	for (Size i = 0; i < batch->nentries; i++)
 	{
 		const AlexLogEntry *entry = &batch->entries[i];
@@ -429,7 +428,7 @@ sort_entries(AlexPendingBatch *batch, AlexFlush *flush)
 		flush->entries[i].key = 0;
 	flush->nvalues = nvalues;
 
-	scratch = alex_large_alloc(CurrentMemoryContext, size);
+	scratch = MemoryContextAllocHuge(CurrentMemoryContext, size);
 	alex_sort(flush->entries, scratch, nvalues);
 	alex_sort(flush->entries + nvalues, scratch, nnulls);
 	pfree(scratch);

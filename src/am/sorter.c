@@ -62,8 +62,8 @@ alex_sorter_begin(Size memory)
 	sorter->memory = memory;
 	sorter->limit = Max(memory / (2 * sizeof(AlexEntry)), 1024);
 	sorter->room = Min(sorter->limit, 8192);
-	sorter->entries = alex_large_alloc(sorter->context,
-									   sorter->room * sizeof(AlexEntry));
+	sorter->entries = MemoryContextAllocHuge(sorter->context,
+											 sorter->room * sizeof(AlexEntry));
 	sorter->in_order = true;
 
 	return sorter;
@@ -75,8 +75,8 @@ sort_collected(AlexSorter *sorter)
 	if (sorter->in_order)
 		return;
 	if (sorter->scratch == NULL)
-		sorter->scratch = alex_large_alloc(sorter->context,
-										   sorter->room * sizeof(AlexEntry));
+		sorter->scratch = MemoryContextAllocHuge(sorter->context,
+												 sorter->room * sizeof(AlexEntry));
 	alex_sort(sorter->entries, sorter->scratch, sorter->nentries);
 }
 
@@ -164,8 +164,8 @@ make_room(AlexSorter *sorter)
 		return;
 	}
 	sorter->room = Min(sorter->room * 2, sorter->limit);
-	sorter->entries = alex_large_realloc(sorter->entries,
-										 sorter->room * sizeof(AlexEntry));
+	sorter->entries = repalloc_huge(sorter->entries,
+									sorter->room * sizeof(AlexEntry));
 }
 
 void
