@@ -68,6 +68,10 @@ must_verify(void)
  * What stands for a verified page: a number that mixes stamp, relation file
  * and way of access.  Odd, so that an empty slot stands for none; the upper
  * bits serve as slot number.
+ *
+ * Stamps of a run's model and Bloom pages follow each other.  So the way of
+ * access must not turn just the low bits: one page read through the mapping
+ * would stand for its neighbour in a buffer.
  */
 static inline uint64
 page_tag(Relation index, uint64 stamp, bool mapped)
@@ -77,7 +81,9 @@ page_tag(Relation index, uint64 stamp, bool mapped)
 
 	salt = (((uint64) node->dbNode << 32) | node->relNode) *
 		UINT64CONST(0xD6E8FEB86659FD93) +
-		node->spcNode * UINT64CONST(0xA0761D6478BD642F) + mapped;
+		node->spcNode * UINT64CONST(0xA0761D6478BD642F);
+	if (mapped)
+		salt ^= UINT64CONST(0x8EBC6AF09C88C6E3);
 
 	return ((stamp ^ salt) * UINT64CONST(0x9E3779B97F4A7C15)) | 1;
 }

@@ -13,9 +13,9 @@
  * its lines, which is one cache line, so that a lookup waits for memory once,
  * and has WAYS places, any of which may hold the tag.  With one place for
  * each, pages would displace each other long before the table is full: were
- * it filled to the brim, a third of them.  A line's places hold 32 other bits
+ * it filled to the brim, a third of them.  A line's places hold 31 other bits
  * of the tag.  A page that was not verified is taken for one that was with a
- * probability of 2^-27 at most, which is little beside the 2^-16 with which a
+ * probability of 2^-27 at most each time, which is little beside the 2^-16 with which a
  * damaged page passes PostgreSQL's own checksums.
  *
  * Nobody takes a lock.  If two backends write to one place, one of the two
