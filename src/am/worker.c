@@ -79,8 +79,12 @@ typedef struct RunningWorker
 
 /* What the worker is at; NULL in any other process. */
 static const AlexRequest *current_request = NULL;
-/* The index of which much was dead when it was merged last. */
-static Oid	bloated_index = InvalidOid;
+/*
+ * Indexes of which much was dead when they were merged last, each in the place
+ * that its OID leads to; those of one table have OIDs close to each other.
+ */
+#define BLOATED_PLACES			64
+static Oid	bloated_indexes[BLOATED_PLACES];
 
 /*
  * ---------------------------------------------------------------------
@@ -235,7 +239,8 @@ static void
 set_cost_limit(void)
 {
 	VacuumCostLimit = alex_compaction_cost_limit;
-	if (current_request != NULL && current_request->index == bloated_index)
+	if (current_request != NULL &&
+		bloated_indexes[current_request->index % BLOATED_PLACES] == current_request->index)
 		VacuumCostLimit *= HURRY;
 	VacuumCostDelay = alex_compaction_cost_delay;
 	VacuumCostActive = VacuumCostDelay > 0 &&
@@ -266,7 +271,8 @@ alex_worker_merged(uint64 rewritten, uint64 dropped)
 {
 	if (current_request == NULL)
 		return;
-	bloated_index = dropped * ALEX_DEAD_FRACTION > rewritten + dropped ?
+	bloated_indexes[current_request->index % BLOATED_PLACES] =
+		dropped * ALEX_DEAD_FRACTION > rewritten + dropped ?
 		current_request->index : InvalidOid;
 }
 
