@@ -129,7 +129,7 @@ FUZZ_CFLAGS = -std=gnu11 -O1 -g $(WARNINGS) -D_GNU_SOURCE \
 fuzz_programs := $(FUZZ_TARGETS:%=$(FUZZ_DIR)/fuzz_%)
 fuzz_server := $(addprefix $(FUZZ_DIR)/,src/store/meta.o src/store/log.o \
 	src/store/log_pack.o src/store/reader.o src/store/space.o \
-	test/fuzz/server.o test/fuzz/never_called.o)
+	src/store/verified.o test/fuzz/server.o test/fuzz/never_called.o)
 fuzz_learned := $(patsubst %.c,$(FUZZ_DIR)/%.o,$(wildcard src/learned/*.c))
 
 fuzz-programs: $(fuzz_programs)
