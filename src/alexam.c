@@ -174,7 +174,7 @@ define_compaction_settings(void)
 
 	DefineCustomIntVariable("alexam.compaction_cost_limit",
 							"Cost after which a background worker that compacts takes a nap.",
-							"Costs are those of vacuum_cost_page_hit and its like.",
+							"Costs are those of vacuum_cost_page_hit and its like. Where much is dead, the nap comes after four times as much.",
 							&alex_compaction_cost_limit, 200,
 							1, 10000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -261,6 +261,14 @@ extern void alex_manifest_change_end(AlexManifestChange *change);
 extern Buffer alex_space_claim(Relation index, BufferAccessStrategy strategy);
 
 /*
+ * The same for up to npages pages, at least one; returns how many.  Whoever
+ * builds in parallel must not hold a locked page when calling this.
+ */
+extern int	alex_space_claim_pages(Relation index, int npages,
+								   BufferAccessStrategy strategy,
+								   Buffer *buffers);
+
+/*
  * npages contiguous pages that nobody uses: free ones, or new ones at the end
  * of the file; returns the first block.  They are not locked: the caller must
  * check, when it has locked one, that it is still free.

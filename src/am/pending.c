@@ -436,8 +436,8 @@ sort_entries(AlexPendingBatch *batch, AlexFlush *flush)
 
 /*
  * After an error half way: takes the entries that are in the log already out
- * of the batch.  They are the first ones of the sorted entries, so comparing with
- * the first that is not tells them from the others.  (H18)
+ * of the batch.  They are the first ones of the sorted entries, so comparing
+ * with the first that is not tells them from the others.  (H18)
  */
 static void
 remove_appended(AlexPendingBatch *batch, const AlexFlush *flush)

@@ -228,6 +228,12 @@ alex_launcher_main(Datum argument)
  * ---------------------------------------------------------------------
  */
 
+static inline Oid *
+bloated_place(Oid index)
+{
+	return &bloated_indexes[index % BLOATED_PLACES];
+}
+
 /*
  * Takes up the settings, which a reload may have changed.
  *
@@ -240,7 +246,7 @@ set_cost_limit(void)
 {
 	VacuumCostLimit = alex_compaction_cost_limit;
 	if (current_request != NULL &&
-		bloated_indexes[current_request->index % BLOATED_PLACES] == current_request->index)
+		*bloated_place(current_request->index) == current_request->index)
 		VacuumCostLimit *= HURRY;
 	VacuumCostDelay = alex_compaction_cost_delay;
 	VacuumCostActive = VacuumCostDelay > 0 &&
@@ -271,7 +277,7 @@ alex_worker_merged(uint64 rewritten, uint64 dropped)
 {
 	if (current_request == NULL)
 		return;
-	bloated_indexes[current_request->index % BLOATED_PLACES] =
+	*bloated_place(current_request->index) =
 		dropped * ALEX_DEAD_FRACTION > rewritten + dropped ?
 		current_request->index : InvalidOid;
 }

@@ -124,15 +124,15 @@ set_hole(Page page, int end)
 	((PageHeader) page)->pd_upper = end;
 }
 
-/* Logs the group's pages as they are in these buffers. */
+/* Logs the group's pages from "first" on as they are in these buffers. */
 static void
-log_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
-		  int nbuffers)
+log_pages(AlexRunWriter *writer, uint16 kind, int first,
+		  const Buffer *buffers, int nbuffers)
 {
 	xl_alex_run_pages record;
 
 	memset(&record, 0, sizeof(record));
-	record.first_stamp = alex_page_header(group_page(writer, 0))->stamp;
+	record.first_stamp = alex_page_header(group_page(writer, first))->stamp;
 	record.kind = kind;
 	record.npages = nbuffers;
 
@@ -167,12 +167,12 @@ reserve_written(AlexWrittenPages *written, int npages)
 }
 
 /*
- * Puts the group's pages into as many exclusively locked buffers, and
- * releases these.
+ * Puts the group's pages from "first" on into as many exclusively locked
+ * buffers, and releases these.
  */
 static void
-write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
-			int nbuffers)
+write_pages(AlexRunWriter *writer, uint16 kind, int first,
+			const Buffer *buffers, int nbuffers)
 {
 	bool		need_wal = RelationNeedsWAL(writer->index);
 
@@ -185,11 +185,12 @@ write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 	/* Dirty before logged: else a checkpoint in between loses the page. */
 	for (int i = 0; i < nbuffers; i++)
 	{
-		memcpy(BufferGetPage(buffers[i]), group_page(writer, i), BLCKSZ);
+		memcpy(BufferGetPage(buffers[i]), group_page(writer, first + i),
+			   BLCKSZ);
 		MarkBufferDirty(buffers[i]);
 	}
 	if (need_wal)
-		log_pages(writer, kind, buffers, nbuffers);
+		log_pages(writer, kind, first, buffers, nbuffers);
 
 	END_CRIT_SECTION();
 
@@ -198,7 +199,7 @@ write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 		AlexWrittenPage *page = &writer->written->pages[writer->written->npages++];
 
 		page->place.block = BufferGetBlockNumber(buffers[i]);
-		page->place.stamp = alex_page_header(group_page(writer, i))->stamp;
+		page->place.stamp = alex_page_header(group_page(writer, first + i))->stamp;
 		page->buffer = buffers[i];
 		UnlockReleaseBuffer(buffers[i]);
 	}
@@ -208,20 +209,21 @@ write_pages(AlexRunWriter *writer, uint16 kind, const Buffer *buffers,
 static void
 write_group(AlexRunWriter *writer)
 {
-	Buffer		buffers[GROUP_PAGES];
-
-	if (writer->ngroup == 0)
-		return;
-
-	CHECK_FOR_INTERRUPTS();
-
-	for (int i = 0; i < writer->ngroup; i++)
+	for (int done = 0; done < writer->ngroup;)
 	{
-		buffers[i] = alex_space_claim(writer->index, writer->strategy);
-		writer->fences[writer->group_fences[i]].block =
-			BufferGetBlockNumber(buffers[i]);
+		Buffer		buffers[GROUP_PAGES];
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+
+		n = alex_space_claim_pages(writer->index, writer->ngroup - done,
+								   writer->strategy, buffers);
+		for (int i = 0; i < n; i++)
+			writer->fences[writer->group_fences[done + i]].block =
+				BufferGetBlockNumber(buffers[i]);
+		write_pages(writer, ALEX_PAGE_LEAF, done, buffers, n);
+		done += n;
 	}
-	write_pages(writer, ALEX_PAGE_LEAF, buffers, writer->ngroup);
 	writer->ngroup = 0;
 }
 
@@ -288,7 +290,7 @@ write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
 			}
 			if (!lock_free_pages(writer, first + done, n, buffers))
 				break;
-			write_pages(writer, kind, buffers, n);
+			write_pages(writer, kind, 0, buffers, n);
 			done += n;
 		}
 	} while (done < npages);

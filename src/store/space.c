@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/xloginsert.h"
 #include "miscadmin.h"
 #include "port.h"
@@ -28,6 +29,7 @@
 #include "storage/indexfsm.h"
 #include "storage/lmgr.h"
 
+#include "alex/am.h"
 #include "alex/store.h"
 #include "alex/wal.h"
 
@@ -69,33 +71,35 @@ alex_space_is_free(Page page)
 		alex_page_header(page)->kind == ALEX_PAGE_FREE;
 }
 
-/* A new page at the end of the file, pinned and exclusively locked. */
-static Buffer
-extend_by_one(Relation index, BufferAccessStrategy strategy)
+/* New pages at the end of the file, pinned and exclusively locked. */
+static void
+extend(Relation index, int npages, BufferAccessStrategy strategy,
+	   Buffer *buffers)
 {
 	bool		need_lock = !RelationUsesLocalBuffers(index);
-	Buffer		buffer;
 
 	/*
 	 * Unlike others, an index that is new in this transaction is extended by
 	 * several processes, if it is built in parallel.  To workers it does not
 	 * look new; they would take the lock, and the leader would not.
 	 *
-	 * The buffer is locked before the extension lock is released, so that
-	 * nobody who learns of the new page can claim it before we stamp it.
+	 * The buffers are locked before the extension lock is released, so that
+	 * nobody who learns of a new page can claim it before we stamp it.
 	 */
 	if (need_lock)
 		LockRelationForExtension(index, ExclusiveLock);
-	buffer = ReadBufferExtended(index, MAIN_FORKNUM, P_NEW, RBM_ZERO_AND_LOCK,
-								strategy);
+	if (npages > 1 && !IsParallelWorker())
+		ALEX_FAILPOINT("extend-by-group");
+	for (int i = 0; i < npages; i++)
+		buffers[i] = ReadBufferExtended(index, MAIN_FORKNUM, P_NEW,
+										RBM_ZERO_AND_LOCK, strategy);
 	if (need_lock)
 		UnlockRelationForExtension(index, ExclusiveLock);
-
-	return buffer;
 }
 
-Buffer
-alex_space_claim(Relation index, BufferAccessStrategy strategy)
+/* A page from the free space map, or InvalidBuffer. */
+static Buffer
+claim_free_page(Relation index, BufferAccessStrategy strategy)
 {
 	BlockNumber block;
 
@@ -117,8 +121,43 @@ alex_space_claim(Relation index, BufferAccessStrategy strategy)
 		else
 			ReleaseBuffer(buffer);
 	}
+	return InvalidBuffer;
+}
 
-	return extend_by_one(index, strategy);
+/*
+ * Who waits for the extension lock with a page locked cannot be interrupted.
+ * The leader of a parallel build may have that lock while it waits for its
+ * workers to end, after an error; they would not (H28).  So the file is
+ * extended by as many pages as are wanted, before any is locked; and free
+ * pages, if there are some, must do without new ones.
+ */
+int
+alex_space_claim_pages(Relation index, int npages,
+					   BufferAccessStrategy strategy, Buffer *buffers)
+{
+	int			claimed = 0;
+
+	while (claimed < npages)
+	{
+		buffers[claimed] = claim_free_page(index, strategy);
+		if (!BufferIsValid(buffers[claimed]))
+			break;
+		claimed++;
+	}
+	if (claimed > 0)
+		return claimed;
+
+	extend(index, npages, strategy, buffers);
+	return npages;
+}
+
+Buffer
+alex_space_claim(Relation index, BufferAccessStrategy strategy)
+{
+	Buffer		buffer;
+
+	(void) alex_space_claim_pages(index, 1, strategy, &buffer);
+	return buffer;
 }
 
 /*

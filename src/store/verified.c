@@ -15,8 +15,8 @@
  * each, pages would displace each other long before the table is full: were
  * it filled to the brim, a third of them.  A line's places hold 31 other bits
  * of the tag.  A page that was not verified is taken for one that was with a
- * probability of 2^-27 at most each time, which is little beside the 2^-16 with which a
- * damaged page passes PostgreSQL's own checksums.
+ * probability of 2^-27 at most each time it is asked for, which is little beside
+ * the 2^-16 with which a damaged page passes PostgreSQL's own checksums.
  *
  * Nobody takes a lock.  If two backends write to one place, one of the two
  * pages is verified again some time.

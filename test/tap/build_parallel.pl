@@ -53,6 +53,19 @@ sub run_build
 	return ($status, $workers // '', $errors);
 }
 
+# Does a query say true within so many seconds?
+sub wait_for
+{
+	my ($query, $seconds) = @_;
+
+	for (my $i = 0; $i < 10 * $seconds; $i++)
+	{
+		return 1 if $node->safe_psql('postgres', $query) eq 't';
+		usleep(100_000);
+	}
+	return 0;
+}
+
 my ($status, $workers, $errors);
 
 # workers
@@ -214,6 +227,34 @@ append_to_file("$signal.2", 'go');
 $session->query_safe('SELECT 1');
 $session->quit;
 $node->safe_psql('postgres', 'DROP INDEX t_k');
+
+# H28: the leader fails while it has the extension lock, for which workers wait.
+# What a worker has locked then is a matter of chance, so this is done several
+# times; nor is it certain that workers come at all.
+my $nwaited = 0;
+foreach my $attempt (1 .. 10)
+{
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $waits   = q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'extend' AND NOT granted};
+
+	$session->query_until(qr/started/, <<'END');
+SET alexam.failpoint = 'extend-by-group?';
+\echo started
+CREATE INDEX t_k ON t USING alex (k);
+END
+	$nwaited += wait_for($waits, 5);
+	$node->safe_psql('postgres',
+		q{SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'extend' AND granted});
+	if (!wait_for(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, 30))
+	{
+		$node->stop('immediate');
+		BAIL_OUT('H28: a parallel build hangs');
+	}
+	$session->quit;
+	# all the same, if the leader came too late for a share
+	$node->safe_psql('postgres', 'DROP INDEX IF EXISTS t_k');
+}
+cmp_ok($nwaited, '>', 0, 'H28: workers end although the leader fails with the extension lock');
 
 # a worker crashes
 $node->psql('postgres', "SET alexam.failpoint = 'parallel-build-item!'; CREATE INDEX t_k ON t USING alex (k)");
