@@ -104,7 +104,16 @@ alex_require_preload(void)
 
 #ifdef ALEX_FAILPOINTS
 
-static char *failpoint = NULL;
+static char *failpoint_setting = NULL;
+static const char *failpoint = NULL;	/* without "+" */
+static bool failpoint_spares_next = false;
+
+static void
+assign_failpoint(const char *newval, void *extra)
+{
+	failpoint_spares_next = newval != NULL && *newval == '+';
+	failpoint = failpoint_spares_next ? newval + 1 : newval;
+}
 
 /* Is the setting this name followed by this character? */
 static bool
@@ -122,10 +131,16 @@ failpoint_is(const char *name, char how)
  * cancelled or killed, or for another value in the configuration file) or
  * "name@path" (it waits there, perhaps with locks that hold off interrupts,
  * for a file to be made).  Either kind of waiting is seen in pg_stat_activity.
+ * With "+" before the name, nothing happens the first time.
  */
 void
 alex_failpoint(const char *name)
 {
+	if (failpoint_spares_next && strncmp(failpoint, name, strlen(name)) == 0)
+	{
+		failpoint_spares_next = false;
+		return;
+	}
 	if (failpoint_is(name, '\0'))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -269,8 +284,9 @@ define_settings(void)
 	DefineCustomStringVariable("alexam.failpoint",
 							   "Point at which this session fails, for tests.",
 							   NULL,
-							   &failpoint, "",
-							   PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+							   &failpoint_setting, "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   NULL, assign_failpoint, NULL);
 #endif
 
 	MarkGUCPrefixReserved("alexam");

@@ -230,7 +230,7 @@ $node->safe_psql('postgres', 'DROP INDEX t_k');
 
 # H28: the leader fails while it has the extension lock, for which workers wait.
 # What a worker has locked then is a matter of chance, so this is done several
-# times; nor is it certain that workers come at all.
+# times, and not at the leader's first pages; nor is it certain that workers come.
 my $nwaited = 0;
 foreach my $attempt (1 .. 10)
 {
@@ -238,7 +238,7 @@ foreach my $attempt (1 .. 10)
 	my $waits   = q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'extend' AND NOT granted};
 
 	$session->query_until(qr/started/, <<'END');
-SET alexam.failpoint = 'extend-by-group?';
+SET alexam.failpoint = '+extend-by-group?';
 \echo started
 CREATE INDEX t_k ON t USING alex (k);
 END
