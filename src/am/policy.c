@@ -24,7 +24,7 @@
 #include "alex/merge.h"
 
 /* So many runs of like size are merged. */
-#define TIER_FANOUT				4
+#define TIER_FANOUT				8
 /* Runs are of like size if each is smaller than so many of the smallest. */
 #define LIKE_SIZE				3
 /* More runs than these are too many. */

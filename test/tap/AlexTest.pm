@@ -20,7 +20,11 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(alex_node create_test_table fill_query wait_for_crash
-  wait_for_restart set_server check_index compare_scans page_counts entries_read);
+  wait_for_restart set_server check_index compare_scans page_counts entries_read
+  RUNS_TO_MERGE);
+
+# So many runs of like size are merged (TIER_FANOUT of am/policy.c).
+use constant RUNS_TO_MERGE => 8;
 
 # A new cluster with alexam preloaded, not started yet.  $conf is added to
 # postgresql.conf, %init goes to PostgreSQL::Test::Cluster's init().
