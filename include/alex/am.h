@@ -388,11 +388,8 @@ extern void alex_compact_due(Relation index);
  */
 extern bool alex_remove_retired(Relation index);
 
-/*
- * Do retired runs wait for the next transaction id to be taken?  Where nobody
- * else takes any, they would wait for ever.
- */
-extern bool alex_retired_await_xid(Relation index);
+/* The newest safexid of the retired runs; invalid if there are none. */
+extern FullTransactionId alex_newest_retired(Relation index);
 
 /*
  * Finds pages that nothing refers to, frees orphans, and enters free pages

@@ -12,8 +12,10 @@
 #ifndef ALEX_WORKER_H
 #define ALEX_WORKER_H
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "storage/relfilenode.h"
+#include "utils/relcache.h"
 
 /*
  * ---------------------------------------------------------------------
@@ -84,5 +86,27 @@ extern void alex_worker_check(void);
  * worker takes fewer naps while much of what it merges is dead.
  */
 extern void alex_worker_merged(uint64 rewritten, uint64 dropped);
+
+/*
+ * ---------------------------------------------------------------------
+ * lockers.c: transactions that may be reading what was retired
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * Makes a note of the transactions that have the index locked, for its runs
+ * that were retired at "newest" or before.  False if there is one already, or
+ * none could be made now, as "newest" is still the next transaction id.
+ *
+ * For workers, which have no scan of their own open.
+ */
+extern bool alex_lockers_note(Relation index, FullTransactionId newest);
+
+/*
+ * Retired runs whose safexid is older than this are read by nobody any more, by
+ * the note that this process has made; invalid if there is none, or some of
+ * the transactions are not over.
+ */
+extern FullTransactionId alex_lockers_limit(Relation index);
 
 #endif							/* ALEX_WORKER_H */

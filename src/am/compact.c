@@ -477,6 +477,7 @@ collect_pages(AlexReader *reader, const AlexRun *run, const uint8 *marks,
  * and the horizon of logical slots, which is for catalogs, might hold
  * everything up for days.  A table that is local to this session is asked
  * about like a shared one: its own horizon knows nothing of our snapshots.
+ * A worker that has noted who reads the index need not wait for others.
  */
 static FullTransactionId
 find_removable(Relation index, const AlexManifest *manifest)
@@ -484,6 +485,7 @@ find_removable(Relation index, const AlexManifest *manifest)
 	FullTransactionId newest = InvalidFullTransactionId;
 	Relation	heap = table_open(index->rd_index->indrelid, AccessShareLock);
 	Relation	seen_by = RELATION_IS_LOCAL(heap) ? NULL : heap;
+	FullTransactionId unread = alex_lockers_limit(index);
 
 	/* makes GlobalVisCheckRemovableFullXid look at the present (H22) */
 	(void) GetOldestNonRemovableTransactionId(seen_by);
@@ -493,7 +495,8 @@ find_removable(Relation index, const AlexManifest *manifest)
 		const AlexRun *run = &manifest->runs[i];
 
 		if ((run->flags & ALEX_RUN_RETIRED) != 0 && !lacks_safexid(run) &&
-			GlobalVisCheckRemovableFullXid(seen_by, run->safexid) &&
+			(FullTransactionIdPrecedes(run->safexid, unread) ||
+			 GlobalVisCheckRemovableFullXid(seen_by, run->safexid)) &&
 			(!FullTransactionIdIsValid(newest) ||
 			 FullTransactionIdFollows(run->safexid, newest)))
 			newest = run->safexid;
@@ -581,16 +584,20 @@ alex_remove_retired(Relation index)
 	return nretired == 0;
 }
 
-bool
-alex_retired_await_xid(Relation index)
+FullTransactionId
+alex_newest_retired(Relation index)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
-	FullTransactionId next = ReadNextFullTransactionId();
-	bool		await = false;
+	FullTransactionId newest = InvalidFullTransactionId;
 
 	for (int i = 0; i < manifest->nruns; i++)
-		await |= (manifest->runs[i].flags & ALEX_RUN_RETIRED) != 0 &&
-			FullTransactionIdEquals(manifest->runs[i].safexid, next);
+	{
+		const AlexRun *run = &manifest->runs[i];
+
+		if ((run->flags & ALEX_RUN_RETIRED) != 0 &&
+			FullTransactionIdFollows(run->safexid, newest))
+			newest = run->safexid;
+	}
 	pfree(manifest);
-	return await;
+	return newest;
 }

@@ -334,6 +334,26 @@ report_index(Relation index)
 }
 
 /*
+ * Sees to it that retired runs can go: the next transaction id is taken if they
+ * wait for that, as they would do for ever where nobody else takes any; and it
+ * is noted who may be reading them.  True if they may go now.
+ */
+static bool
+look_after_retired(Relation index)
+{
+	FullTransactionId newest = alex_newest_retired(index);
+
+	bool		is_next;
+
+	if (!FullTransactionIdIsValid(newest))
+		return false;
+	is_next = FullTransactionIdEquals(newest, ReadNextFullTransactionId());
+	if (is_next)
+		(void) GetTopTransactionId();
+	return alex_lockers_note(index, newest) || is_next;
+}
+
+/*
  * Does a step, in a transaction of its own: the locks go with it, and so does a
  * transaction id, if one has to be taken for the sake of retired runs.  True if
  * another step may be due.
@@ -367,11 +387,7 @@ serve_step(const AlexRequest *request, bool first, bool *ranges,
 				*outcome = ALEX_REQUEST_DONE;
 			UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 			IndexFreeSpaceMapVacuum(index);
-			if (alex_retired_await_xid(index))
-			{
-				(void) GetTopTransactionId();
-				more = true;
-			}
+			more |= look_after_retired(index);
 		}
 		relation_close(index, NoLock);
 	}
