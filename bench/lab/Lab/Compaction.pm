@@ -15,7 +15,7 @@ use Lab::Upkeep;
 
 our @names = qw(compaction_cost compaction_share);
 
-my $batches = 7;
+my $batches = 8;
 my $clients = 2;
 
 sub set_compaction
