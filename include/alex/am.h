@@ -388,8 +388,9 @@ extern void alex_compact_due(Relation index);
  */
 extern bool alex_remove_retired(Relation index);
 
-/* The newest safexid of the retired runs; invalid if there are none. */
-extern FullTransactionId alex_newest_retired(Relation index);
+/* The safexids of the retired runs; invalid if there are none. */
+extern void alex_retired_range(Relation index, FullTransactionId *oldest,
+							   FullTransactionId *newest);
 
 /*
  * Finds pages that nothing refers to, frees orphans, and enters free pages

@@ -95,12 +95,18 @@ extern void alex_worker_merged(uint64 rewritten, uint64 dropped);
 
 /*
  * Makes a note of the transactions that have the index locked, for its runs
- * that were retired at "newest" or before.  False if there is one already, or
- * none could be made now, as "newest" is still the next transaction id.
+ * that are retired.  False if there are none, or there is a note already, or
+ * none could be made now, as their safexid is still the next transaction id.
  *
  * For workers, which have no scan of their own open.
  */
-extern bool alex_lockers_note(Relation index, FullTransactionId newest);
+extern bool alex_lockers_note(Relation index);
+
+/*
+ * Asks for indexes to be compacted again when all transactions noted are over.
+ * True if there are any that were not.
+ */
+extern bool alex_lockers_watch(void);
 
 /*
  * Retired runs whose safexid is older than this are read by nobody any more, by

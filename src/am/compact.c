@@ -584,20 +584,24 @@ alex_remove_retired(Relation index)
 	return nretired == 0;
 }
 
-FullTransactionId
-alex_newest_retired(Relation index)
+void
+alex_retired_range(Relation index, FullTransactionId *oldest,
+				   FullTransactionId *newest)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
-	FullTransactionId newest = InvalidFullTransactionId;
 
+	*oldest = *newest = InvalidFullTransactionId;
 	for (int i = 0; i < manifest->nruns; i++)
 	{
 		const AlexRun *run = &manifest->runs[i];
 
-		if ((run->flags & ALEX_RUN_RETIRED) != 0 &&
-			FullTransactionIdFollows(run->safexid, newest))
-			newest = run->safexid;
+		if ((run->flags & ALEX_RUN_RETIRED) == 0 || lacks_safexid(run))
+			continue;
+		if (!FullTransactionIdIsValid(*oldest) ||
+			FullTransactionIdPrecedes(run->safexid, *oldest))
+			*oldest = run->safexid;
+		if (FullTransactionIdFollows(run->safexid, *newest))
+			*newest = run->safexid;
 	}
 	pfree(manifest);
-	return newest;
 }

@@ -105,7 +105,7 @@ alex_estimate_entries(Relation index, ScanKey keys, int nkeys, double *entries)
 	double		in_runs = 0;
 	double		in_log;
 
-	/* it is our snapshot that keeps the pages of runs from reuse */
+	/* a snapshot, beside the lock, keeps the pages of runs from reuse */
 	if (!ActiveSnapshotSet())
 		return false;
 

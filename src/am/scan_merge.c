@@ -153,8 +153,8 @@ add_run(AlexScan *state, AlexScanRun *run, AlexEntry bound, int batch_size)
 /*
  * The runs of a generation that was sealed since the view was taken.  They
  * may be listed as retired by now: a later compaction has taken their place.
- * Our snapshot keeps their pages from reuse like those of the view's own
- * runs.  None listed means that the generation had no live entries.
+ * Our snapshot and lock keep their pages from reuse like those of the view's
+ * own runs.  None listed means that the generation had no live entries.
  */
 static AlexSealedGeneration *
 sealed_generation(AlexScan *state, uint64 generation)

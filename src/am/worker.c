@@ -63,6 +63,8 @@
 #define MAX_WORKERS				ALEX_MAX_COMPACTION_WORKERS
 /* A worker stays for requests that come, or are due, within this time. */
 #define LINGER_MS				2000
+/* It stays longer where it has noted whom to wait for; the note goes with it. */
+#define LINGER_NOTES_MS			30000
 /* While it does, it looks for them this often. */
 #define LINGER_STEP_MS			20
 /* When no worker can be started, the launcher tries again after this time. */
@@ -341,16 +343,15 @@ report_index(Relation index)
 static bool
 look_after_retired(Relation index)
 {
-	FullTransactionId newest = alex_newest_retired(index);
-
+	FullTransactionId oldest;
+	FullTransactionId newest;
 	bool		is_next;
 
-	if (!FullTransactionIdIsValid(newest))
-		return false;
+	alex_retired_range(index, &oldest, &newest);
 	is_next = FullTransactionIdEquals(newest, ReadNextFullTransactionId());
 	if (is_next)
 		(void) GetTopTransactionId();
-	return alex_lockers_note(index, newest) || is_next;
+	return alex_lockers_note(index) || is_next;
 }
 
 /*
@@ -507,6 +508,7 @@ next_request(Oid database, AlexRequest *request)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz next_due;
+		int			linger;
 
 		/* there is nothing to cancel */
 		QueryCancelPending = false;
@@ -520,8 +522,9 @@ next_request(Oid database, AlexRequest *request)
 			return false;
 		if (alex_request_take(database, now, request, &next_due))
 			return true;
-		if (TimestampDifferenceExceeds(idle_since, now, LINGER_MS) &&
-			next_due > TimestampTzPlusMilliseconds(now, LINGER_MS))
+		linger = alex_lockers_watch() ? LINGER_NOTES_MS : LINGER_MS;
+		if (TimestampDifferenceExceeds(idle_since, now, linger) &&
+			next_due > TimestampTzPlusMilliseconds(now, linger))
 			return false;
 
 		(void) WaitLatch(MyLatch,

@@ -10,7 +10,8 @@
  * generation are only ever read while the memtable still holds the
  * generation of that number.  Once it does not, the generation has been
  * sealed, and its entries are in the runs of that generation, which the
- * manifest lists (as retired ones, perhaps) as long as our snapshot lives.
+ * manifest lists (as retired ones, perhaps) as long as we have the index
+ * locked and our snapshot lives.
  *
  * On a primary no lock is needed to take a view.  The memtable's content is
  * read before the manifest's version, and an installer writes the version

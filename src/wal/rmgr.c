@@ -173,9 +173,20 @@ redo_manifest(XLogReaderState *record)
 	xl_alex_manifest *manifest = (xl_alex_manifest *) XLogRecGetData(record);
 	Buffer		meta;
 
+	/*
+	 * Not all transaction ids that the primary gave out are known here: some
+	 * have written nothing so far.  Core takes an id beyond the next one for
+	 * one from long ago, with which nobody is in conflict; but everybody is.
+	 */
 	if (InHotStandby && FullTransactionIdIsValid(manifest->conflict))
-		ResolveRecoveryConflictWithSnapshotFullXid(manifest->conflict,
-												   manifest->node);
+	{
+		FullTransactionId conflict = manifest->conflict;
+		FullTransactionId next = ReadNextFullTransactionId();
+
+		if (FullTransactionIdFollows(conflict, next))
+			conflict = next;
+		ResolveRecoveryConflictWithSnapshotFullXid(conflict, manifest->node);
+	}
 
 	meta = restore_image(record, 0);
 	for (int i = 1; i <= XLogRecMaxBlockId(record); i++)

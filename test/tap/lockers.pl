@@ -23,8 +23,8 @@ alexam.background_compaction = on
 alexam.compaction_cost_delay = 0
 alexam.direct_seal_threshold = 1000
 max_prepared_transactions = 2
+wal_consistency_checking = 'alexam'
 END
-my $standby = start_standby('standby', $primary, $primary);
 my $next_id = 1;
 
 $primary->safe_psql('postgres', <<'END');
@@ -32,12 +32,14 @@ CREATE TABLE t (id int, k bigint, b bigint);
 CREATE INDEX t_k ON t USING alex (k);
 CREATE INDEX t_b ON t (b);
 CREATE TABLE other (a int);
+CREATE TABLE u (k bigint);
+CREATE INDEX u_k ON u USING alex (k);
 CREATE TABLE parted (a int) PARTITION BY RANGE (a);
 SELECT format('CREATE TABLE part_%s PARTITION OF parted FOR VALUES FROM (%s) TO (%s)', i, i, i + 1)
 FROM generate_series(1, 40) AS i \gexec
 END
 
-# Adds runs of random keys, as many as are merged at once.
+# Adds runs of random keys to both indexes, as many as are merged at once.
 sub add_runs
 {
 	foreach (1 .. RUNS_TO_MERGE)
@@ -46,7 +48,8 @@ sub add_runs
 
 		$primary->safe_psql('postgres', <<"END");
 INSERT INTO t SELECT i, key, key FROM generate_series($next_id, $last) AS i,
-	LATERAL (SELECT hashint8extended(i, 1) AS key) AS keys
+	LATERAL (SELECT hashint8extended(i, 1) AS key) AS keys;
+INSERT INTO u SELECT hashint8extended(i, 1) FROM generate_series($next_id, $last) AS i;
 END
 		$next_id = $last + 1;
 	}
@@ -65,7 +68,7 @@ sub merge
 # An index of one run, in a file of its own.
 sub start_over
 {
-	$primary->safe_psql('postgres', 'TRUNCATE t');
+	$primary->safe_psql('postgres', 'TRUNCATE t, u');
 	merge();
 	freed('start');
 	return;
@@ -77,7 +80,8 @@ sub freed
 	my ($name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok($primary->poll_query_until('postgres', q{SELECT retired_runs = 0 FROM alex_stats('t_k')}),
+	return ok($primary->poll_query_until('postgres',
+			q{SELECT t.retired_runs + u.retired_runs = 0 FROM alex_stats('t_k') AS t, alex_stats('u_k') AS u}),
 		"$name: old runs are freed");
 }
 
@@ -101,6 +105,15 @@ sub horizon_is_old
 	return is($primary->safe_psql('postgres', <<'END'), 't', "$name: the horizon is old");
 SELECT max(age(backend_xmin)) >= 8 FROM pg_stat_activity
 END
+}
+
+sub set_server_of
+{
+	my ($where, $line) = @_;
+
+	$where->append_conf('postgresql.conf', $line);
+	$where->reload;
+	return;
 }
 
 # A session that has a cursor on t_k open, from which the first rows were read;
@@ -141,20 +154,26 @@ freed('a transaction of others');
 compare_scans($primary, 't', 'a transaction of others');
 check_index($primary, 't_k', 'a transaction of others');
 
-# Nor do those who come later, however many.
+# Nor do those who come later, though there is somebody at any time; with two
+# indexes that are to be looked after.
 my $pgbench = '';
 my $script = $primary->basedir . '/read.sql';
-append_to_file($script, "SELECT count(*) FROM t WHERE k BETWEEN 0 AND 1000000000000000;\n");
+append_to_file($script, <<'END');
+BEGIN;
+SELECT count(*) FROM t WHERE k = 1;
+SELECT count(*) FROM u WHERE k = 1;
+\sleep 500 ms
+COMMIT;
+END
 my $readers = IPC::Run::start(
 	[
-		'pgbench', '--no-vacuum', '--client=3', '--time=300', "--file=$script",
+		'pgbench', '--no-vacuum', '--client=4', '--time=300', "--file=$script",
 		'--host', $primary->host, '--port', $primary->port, 'postgres'
 	],
 	'>', \$pgbench, '2>&1');
-my $compactions = q{SELECT compactions FROM alex_stats('t_k')};
-my $before = $primary->safe_psql('postgres', $compactions);
-add_runs();
-$primary->poll_query_until('postgres', "SELECT ($compactions) > $before") or die 'runs are not merged';
+$primary->poll_query_until('postgres', q{SELECT count(*) >= 4 FROM pg_stat_activity WHERE state = 'idle in transaction'})
+  or die 'nobody reads';
+merge();
 horizon_is_old('and others that read');
 freed('and others that read');
 $readers->signal('INT');
@@ -214,6 +233,63 @@ merge();
 freed('after a prepared transaction');
 
 #
+# Where there is a standby, who only reads other tables does not matter either,
+# but who writes does: all snapshots of the standby are as old.
+#
+my $standby = start_standby('standby', $primary, $primary);
+$primary->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_stat_replication') or die 'no standby';
+start_over();
+$old = $primary->background_psql('postgres');
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM other');
+merge();
+horizon_is_old('others that read, and a standby');
+freed('others that read, and a standby');
+$old->query_safe('SELECT txid_current()');
+merge();
+kept('others that write, and a standby');
+$old->query_safe('COMMIT');
+$old->quit;
+freed('after others that write');
+
+# A standby that is away cannot be known of.  When it comes back, its readers have
+# to give way, even if it has not heard of the transaction ids that have been given
+# out.
+$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = 0');
+$standby->reload;
+my $connection = $standby->safe_psql('postgres', 'SHOW primary_conninfo');
+start_over();
+my $reader = session($primary, 'plain');
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM t WHERE k < 0');
+merge();
+kept('a reader');
+catch_up($primary, $standby);
+my $cursor = open_cursor($standby);
+set_server_of($standby, q{primary_conninfo = ''});
+$primary->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_replication') or die 'the standby stays';
+my @silent;
+foreach my $query (q{SELECT 1}, q{SELECT alex_compact('t_k')})
+{
+	$primary->safe_psql('postgres', $query);
+	push(@silent, $primary->background_psql('postgres'));
+	$silent[-1]->query_safe('BEGIN; SELECT txid_current()');
+}
+$reader->query_safe('COMMIT');
+$reader->quit;
+freed('a standby that is away');
+$primary->safe_psql('postgres', 'INSERT INTO t SELECT 0, i, i FROM generate_series(1, 20000) AS i');
+set_server_of($standby, "primary_conninfo = '" . $connection =~ s/'/''/gr . "'");
+catch_up($primary, $standby);
+eval { $cursor->{session}->query('FETCH ALL FROM c') };
+like($cursor->{session}{stderr}, qr/conflict with recovery/, 'a standby that was away: its reader gives way');
+eval { $cursor->{session}->quit };
+foreach (@silent)
+{
+	$_->query_safe('COMMIT');
+	$_->quit;
+}
+$standby->append_conf('postgresql.conf', 'max_standby_streaming_delay = -1');
+
+#
 # A standby that asks for it is waited for, with or without a slot; and so are
 # all that vacuum_defer_cleanup_age asks for.
 #
@@ -237,6 +313,22 @@ foreach my $slot ('', 'slot')
 	read_on($cursor, $name);
 	merge();
 	freed("after $name");
+
+	# what it asked for without a slot is over when it is gone
+	next if $slot;
+	$cursor = open_cursor($standby);
+	$primary->safe_psql('postgres', 'SELECT txid_current()') foreach 1 .. 3;
+	$primary->poll_query_until('postgres', "SELECT age(($xmin)) >= 3") or die 'the standby lets go';
+	$old = $primary->background_psql('postgres');
+	$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM other');
+	$standby->stop('immediate');
+	eval { $cursor->{session}->quit };
+	$primary->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_replication') or die 'the standby stays';
+	merge();
+	freed('a standby that is gone');
+	$old->query_safe('COMMIT');
+	$old->quit;
+	$standby->start;
 }
 $standby->stop;
 $primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('slot')});
