@@ -64,7 +64,7 @@
 /* A worker stays for requests that come, or are due, within this time. */
 #define LINGER_MS				2000
 /* It stays longer where it has noted whom to wait for; the note goes with it. */
-#define LINGER_NOTES_MS			30000
+#define LINGER_NOTES_MS			10000
 /* While it does, it looks for them this often. */
 #define LINGER_STEP_MS			20
 /* When no worker can be started, the launcher tries again after this time. */
@@ -524,7 +524,7 @@ next_request(Oid database, AlexRequest *request)
 			return true;
 		linger = alex_lockers_watch() ? LINGER_NOTES_MS : LINGER_MS;
 		if (TimestampDifferenceExceeds(idle_since, now, linger) &&
-			next_due > TimestampTzPlusMilliseconds(now, linger))
+			next_due > TimestampTzPlusMilliseconds(now, LINGER_MS))
 			return false;
 
 		(void) WaitLatch(MyLatch,

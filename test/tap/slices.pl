@@ -296,7 +296,8 @@ my $writer = $node->background_psql('postgres');
 $writer->query_safe(q{BEGIN; UPDATE t SET id = -id;
 SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SELECT count(*) FROM t WHERE k < 0});
 usleep(1_000_000);
-at_rest('before commit');
+$node->poll_query_until('postgres', "SELECT count(*) = 0 $workers AND state = 'active'")
+  or die 'a worker does not come to an end';
 cmp_ok(stat_of('runs'), '>', 1, 'within the transaction nothing can be merged away');
 $writer->query_safe('COMMIT');
 $writer->quit;
