@@ -166,7 +166,11 @@ older(FullTransactionId a, FullTransactionId b)
 	return FullTransactionIdPrecedes(a, b) ? a : b;
 }
 
-/* Might a standby be following, now or when it comes back? */
+/*
+ * Is a standby following, or might one, from a slot or an archive?  One that is
+ * away and has neither is not known of; its readers are safe all the same, see
+ * redo_manifest(), but may have to give way without need.
+ */
 static bool
 has_standbys(void)
 {
