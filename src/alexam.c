@@ -306,6 +306,7 @@ _PG_init(void)
 	define_settings();
 	alex_wal_register();
 	alex_pending_init();
+	alex_scan_init();
 	alex_commands_init();
 	alex_launcher_register();
 

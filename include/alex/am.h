@@ -229,6 +229,9 @@ extern uint64 alex_pending_epoch;
 /* Installs callbacks; called when the library is preloaded. */
 extern void alex_pending_init(void);
 
+/* scan.c: places of readers go with resource owners */
+extern void alex_scan_init(void);
+
 /* commands.c: likewise for hooks; and what they know */
 extern void alex_commands_init(void);
 extern bool alex_commands_let_entries_wait(void);

@@ -417,16 +417,26 @@ extern bool alex_private_log_skip(const AlexPrivateLog *log, uint64 generation,
  *
  * enter and leave nest; try_enter fails when this backend is inside already.
  * move says that a scan has done with all TIDs that it read so far; only for
- * whoever entered by try_enter.  leave raises no error.
+ * whoever entered by try_enter.  These two say on which leaf page the TIDs are
+ * that it will read until it moves or leaves.  leave raises no error.
  */
+#define ALEX_READER_ANYWHERE	InvalidBlockNumber
+
 extern Size alex_readers_shmem_size(void);
 extern void alex_readers_shmem_init(void);
 extern void alex_readers_enter(Relation index);
-extern bool alex_readers_try_enter(Relation index);
-extern void alex_readers_move(void);
+extern bool alex_readers_try_enter(Relation index, BlockNumber block);
+extern void alex_readers_move(BlockNumber block);
 extern void alex_readers_leave(void);
-/* Waits until everybody who was inside the index has left it once. */
-extern void alex_readers_wait(Relation index);
+/* Is this backend inside an index? */
+extern bool alex_readers_are_inside(void);
+
+/*
+ * Waits until everybody who was inside the index, other than on a leaf page that
+ * is not in the bitmap of blocks, has moved or left.  NULL: on any page.
+ */
+extern void alex_readers_wait(Relation index, const uint8 *blocks,
+							  BlockNumber nblocks);
 
 /*
  * ---------------------------------------------------------------------

@@ -17,8 +17,10 @@
 
 #include "access/relscan.h"
 #include "access/tableam.h"
+#include "lib/ilist.h"
 #include "nodes/tidbitmap.h"
 #include "portability/instr_time.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "alex/am.h"
@@ -94,6 +96,7 @@ typedef struct AlexCursor
 
 	/* the leaf page in hand, of a run */
 	AlexPageReference leaf;
+	BlockNumber leaf_block;
 	uint32		leaf_number;
 	int			leaf_entries;
 	int			leaf_edge;		/* next slot forward, or the one after the
@@ -228,6 +231,7 @@ typedef struct AlexScan
 	MemoryContext scratch;		/* of what support functions leave; NULL until
 								 * needed */
 	MemoryContextCallback release;
+	dlist_node	link;			/* in the list of all scans, see scan.c */
 	AlexCodec	codec;
 
 	/* what is read */
@@ -248,6 +252,7 @@ typedef struct AlexScan
 	bool		has_place;		/* ... because we entered by try_enter */
 	bool		place_is_used;	/* something was read since */
 	bool		is_reader;		/* ... of the memtable: because we entered */
+	ResourceOwner place_owner;	/* of has_place and is_reader */
 	bool		has_entries;	/* there may be something to let go of */
 	bool		snapshot_is_mvcc;
 	bool		has_killed;		/* some cursor has */
@@ -307,7 +312,33 @@ alex_scan_enter(AlexScan *state)
 {
 	alex_readers_enter(state->index);
 	state->is_reader = true;
+	state->place_owner = CurrentResourceOwner;
 	state->has_entries = true;
+}
+
+/*
+ * The same for TIDs of a leaf page, or of ALEX_READER_ANYWHERE, unless this
+ * backend is inside an index already.
+ */
+static inline void
+alex_scan_try_enter(AlexScan *state, BlockNumber block)
+{
+	if (!alex_readers_try_enter(state->index, block))
+		return;
+	state->has_place = true;
+	state->place_is_used = false;
+	state->place_owner = CurrentResourceOwner;
+}
+
+/* The scan has done with the TIDs in hand and will read those of that page. */
+static inline void
+alex_scan_move(AlexScan *state, BlockNumber block)
+{
+	if (!state->has_place)
+		return;
+	if (state->place_is_used)
+		alex_readers_move(block);
+	state->place_is_used = true;
 }
 
 /* No TID is in hand any more that VACUUM would have to wait for. */
@@ -388,6 +419,9 @@ extern void alex_scan_run_open(AlexScan *state, AlexScanRun *run);
 /* For a scan that will read a single key's interval: fetches leaf pages. */
 extern void alex_scan_look_ahead(AlexScan *state);
 extern void alex_scan_run_close(AlexScanRun *run);
+/* The block of the leaf page on which a run's cursor will begin. */
+extern BlockNumber alex_cursor_first_block(AlexScan *state,
+										   AlexCursor *cursor);
 extern void alex_scan_test_snapshot_slow(AlexScan *state);
 
 /* Raises an error if the snapshot is too old, with old_snapshot_threshold. */

@@ -93,10 +93,12 @@ static void
 open_leaf(AlexScan *state, AlexCursor *cursor, uint32 number,
 		  const AlexFence *fence)
 {
+	alex_scan_move(state, fence->block);
 	alex_page_open(&state->reader, fence->block, fence->stamp, ALEX_PAGE_LEAF,
 				   cursor->run->run->id, state->pin_leaves, &cursor->leaf);
 	TestForOldSnapshot(state->scan->xs_snapshot, state->index,
 					   (Page) cursor->leaf.page);
+	cursor->leaf_block = fence->block;
 	cursor->leaf_number = number;
 	cursor->leaf_entries = alex_leaf_count(cursor->leaf.page);
 }
@@ -112,6 +114,26 @@ find_leaf(AlexScan *state, AlexScanRun *run, AlexEntry bound)
 						  bound.key);
 	run->leaf_bound = bound;
 	run->leaf_is_known = true;
+}
+
+/* Opens a run, if need be, and looks up where a cursor over it begins. */
+static inline void
+find_first_leaf(AlexScan *state, AlexCursor *cursor)
+{
+	AlexScanRun *run = cursor->run;
+
+	alex_scan_run_open(state, run);
+	if (!run->leaf_is_known ||
+		alex_compare(run->leaf_bound.key, run->leaf_bound.tid,
+					 cursor->bound.key, cursor->bound.tid) != 0)
+		find_leaf(state, run, cursor->bound);
+}
+
+BlockNumber
+alex_cursor_first_block(AlexScan *state, AlexCursor *cursor)
+{
+	find_first_leaf(state, cursor);
+	return cursor->run->leaf_fence.block;
 }
 
 /*
@@ -168,11 +190,7 @@ open_run(AlexScan *state, AlexCursor *cursor)
 	AlexScanRun *run = cursor->run;
 	AlexEntry	bound = cursor->bound;
 
-	alex_scan_run_open(state, run);
-	if (!run->leaf_is_known ||
-		alex_compare(run->leaf_bound.key, run->leaf_bound.tid,
-					 bound.key, bound.tid) != 0)
-		find_leaf(state, run, bound);
+	find_first_leaf(state, cursor);
 	if (state->in_chunk)
 		read_ahead(state, cursor, run->leaf_number);
 	else
@@ -299,13 +317,9 @@ load_from_run(AlexScan *state, AlexCursor *cursor)
 	int			first;
 	int			count;
 
-	if (state->has_place)
-	{
-		if (state->place_is_used)
-			alex_readers_move();
-		state->place_is_used = true;
-	}
-	if (!cursor->opened)
+	if (cursor->opened)
+		alex_scan_move(state, cursor->leaf_block);
+	else
 		open_run(state, cursor);
 	while (cursor->leaf_edge == (state->forward ? cursor->leaf_entries : 0) ||
 		   (has_hints(state, cursor) && !skip_hinted(state, cursor)))

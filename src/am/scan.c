@@ -30,6 +30,9 @@
 
 #include "alex/scan.h"
 
+/* All of this backend that have not ended. */
+static dlist_head scans = DLIST_STATIC_INIT(scans);
+
 /*
  * Gives back what is neither memory of the scan nor known to a resource
  * owner.  Also called when the scan's memory goes after an error; must not
@@ -40,6 +43,7 @@ release_shared(void *argument)
 {
 	AlexScan   *state = argument;
 
+	dlist_delete(&state->link);
 	alex_scan_leave(state);
 	if (state->view.shared != NULL)
 		alex_view_release(&state->view);
@@ -49,6 +53,34 @@ release_shared(void *argument)
 	if (state->local != NULL)
 		alex_local_release(state->local);
 	state->local = NULL;
+}
+
+/*
+ * A resource owner lets go of its pins, and so of readers' places.  The memory of
+ * a scan may outlive it: that of a cursor that has failed in a subtransaction
+ * stays until the cursor is closed, and so long VACUUM must not wait for it.
+ */
+static void
+leave_places(ResourceReleasePhase phase, bool is_commit, bool is_top_level,
+			 void *argument)
+{
+	dlist_iter	iter;
+
+	if (phase != RESOURCE_RELEASE_BEFORE_LOCKS || !alex_readers_are_inside())
+		return;
+	dlist_foreach(iter, &scans)
+	{
+		AlexScan   *state = dlist_container(AlexScan, link, iter.cur);
+
+		if (state->place_owner == CurrentResourceOwner)
+			alex_scan_leave(state);
+	}
+}
+
+void
+alex_scan_init(void)
+{
+	RegisterResourceReleaseCallback(leave_places, NULL);
 }
 
 IndexScanDesc
@@ -71,6 +103,7 @@ alex_begin_scan(Relation index, int nkeys, int norderbys)
 	state->release.func = release_shared;
 	state->release.arg = state;
 	MemoryContextRegisterResetCallback(context, &state->release);
+	dlist_push_head(&scans, &state->link);
 	alex_codec_init(&state->codec, index);
 	state->local = alex_local_acquire(index);
 	state->place = ALEX_SCAN_OUTSIDE;

@@ -135,15 +135,10 @@ enter_place(AlexScan *state)
 	if (RecoveryInProgress())
 		return false;
 	if (!state->has_place)
-	{
-		state->has_place = alex_readers_try_enter(state->index);
-		state->place_is_used = false;
-	}
+		alex_scan_try_enter(state, ALEX_READER_ANYWHERE);
 	if (!state->has_place)
 		return false;
-	if (state->place_is_used)
-		alex_readers_move();
-	state->place_is_used = true;
+	alex_scan_move(state, ALEX_READER_ANYWHERE);
 	return true;
 }
 

@@ -245,8 +245,8 @@ add_generation(AlexScan *state, int which, uint64 generation, AlexEntry bound,
 /*
  * Chooses how VACUUM is kept from reusing TIDs that this scan has in hand.
  *
- * A scan of one mapped run says in shared memory that it is inside the index.
- * It moves with every batch, so that VACUUM waits no longer than for a pin.
+ * A scan of one mapped run says in shared memory on which of its leaf pages it
+ * is.  It moves with every batch, so that VACUUM waits no longer than for a pin.
  * With several sources there would be no moment at which it has done with all
  * batches but the end; then, and where there is no mapping, leaf pages are
  * pinned.  So they are on a standby, where only pins make redo wait.
@@ -260,10 +260,8 @@ choose_interlock(AlexScan *state)
 	if (state->interlock && one_mapped_run && !RecoveryInProgress())
 	{
 		if (!state->has_place)
-		{
-			state->has_place = alex_readers_try_enter(state->index);
-			state->place_is_used = false;
-		}
+			alex_scan_try_enter(state, alex_cursor_first_block(state,
+															   state->heads[0].cursor));
 	}
 	else if (state->has_place)
 	{

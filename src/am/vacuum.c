@@ -20,9 +20,13 @@
  * Scans read leaf pages through mappings of the file, so the dead bits must
  * have left shared buffers before the heap's line pointers are reused
  * (hazard H1).  "Unflushed" in the metapage is set before the first dead bit
- * and cleared after the flush; a VACUUM that finds it set, because an earlier
+ * and cleared in the end; a VACUUM that finds it set, because an earlier
  * one was cancelled or the server crashed, flushes whoever dirtied the pages.
  * A record makes standbys do the same.
+ *
+ * Last it waits for scans without pins that may hold TIDs of the pages in which
+ * it has set bits (readers.c), and, if it found the metapage's flag, for all:
+ * the earlier VACUUM may have been cancelled before it had waited.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -67,6 +71,7 @@ typedef struct AlexVacuum
 	AlexManifest *manifest;
 	AlexReader *reader;
 	bool		unflushed;		/* the metapage says so */
+	bool		was_unflushed;	/* it did when we came */
 	uint64		log_dead;		/* entries marked in the log */
 	bool		log_changed;	/* there are dead entries in the log */
 	uint64	   *run_dead;		/* dead entries of each run that was visited */
@@ -86,6 +91,7 @@ typedef struct AlexVacuum
 	uint64		nlooked_at;		/* live entries of leaf pages */
 	uint64		nasked;			/* of them, the callback was asked about */
 	uint8	   *visited;		/* a bit for each block */
+	uint8	   *changed;		/* likewise: new dead bits */
 	BlockNumber nblocks;
 
 	uint16		slots[ALEX_LEAF_MAX_ENTRIES];
@@ -265,6 +271,9 @@ mark_leaf(AlexVacuum *vacuum, const AlexFence *fence)
 	LockBufferForCleanup(buffer);
 	mark_dead(vacuum, buffer);
 	UnlockReleaseBuffer(buffer);
+	/* found when the file was as large as it was when visited[] was made */
+	if (fence->block < vacuum->nblocks)
+		vacuum->changed[fence->block / 8] |= 1 << (fence->block % 8);
 }
 
 /*
@@ -400,6 +409,13 @@ allocate_entries(int n)
 								  n * sizeof(AlexEntry));
 }
 
+static uint8 *
+allocate_bitmap(BlockNumber nblocks)
+{
+	return MemoryContextAllocExtended(CurrentMemoryContext, nblocks / 8 + 1,
+									  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
 static void
 begin_gathering(AlexVacuum *vacuum)
 {
@@ -411,10 +427,8 @@ begin_gathering(AlexVacuum *vacuum)
 	vacuum->scratch = allocate_entries(vacuum->max_gathered);
 	vacuum->leaves = palloc(MAX_GATHERED_LEAVES * sizeof(GatheredLeaf));
 	vacuum->nblocks = RelationGetNumberOfBlocks(vacuum->index);
-	vacuum->visited = MemoryContextAllocExtended(CurrentMemoryContext,
-												 vacuum->nblocks / 8 + 1,
-												 MCXT_ALLOC_HUGE |
-												 MCXT_ALLOC_ZERO);
+	vacuum->visited = allocate_bitmap(vacuum->nblocks);
+	vacuum->changed = allocate_bitmap(vacuum->nblocks);
 }
 
 /*
@@ -470,8 +484,6 @@ vacuum_runs(AlexVacuum *vacuum)
 static void
 flush_dead_bits(AlexVacuum *vacuum)
 {
-	AlexManifestChange change;
-
 	if (!vacuum->unflushed)
 		return;
 
@@ -481,6 +493,16 @@ flush_dead_bits(AlexVacuum *vacuum)
 	if (RelationNeedsWAL(vacuum->index))
 		alex_log_barrier(vacuum->index);
 	ALEX_FAILPOINT("vacuum-after-barrier");
+}
+
+/* Nothing is left to do for those dead bits. */
+static void
+clear_unflushed(AlexVacuum *vacuum)
+{
+	AlexManifestChange change;
+
+	if (!vacuum->unflushed)
+		return;
 
 	alex_manifest_change_begin(vacuum->index, 0, &change);
 	change.manifest->flags &= ~ALEX_META_UNFLUSHED;
@@ -527,7 +549,9 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	vacuum_log(vacuum);
 	stats->tuples_removed += vacuum->log_dead;
 
-	vacuum->unflushed = (vacuum->manifest->flags & ALEX_META_UNFLUSHED) != 0;
+	vacuum->was_unflushed =
+		(vacuum->manifest->flags & ALEX_META_UNFLUSHED) != 0;
+	vacuum->unflushed = vacuum->was_unflushed;
 	vacuum->run_dead = palloc0(sizeof(uint64) * (vacuum->manifest->nruns + 1));
 	vacuum->run_dead_pages = palloc0(sizeof(uint32) *
 									 (vacuum->manifest->nruns + 1));
@@ -538,15 +562,15 @@ alex_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	alex_reader_close(vacuum->reader);
 	flush_dead_bits(vacuum);
 
-	/*
-	 * Scans without pins may hold TIDs that they read before; even if this
-	 * call has changed nothing, since an earlier one may have been cancelled
-	 * right here.
-	 */
-	alex_readers_wait(info->index);
+	/* scans without pins may hold TIDs that they read before */
+	alex_readers_wait(info->index,
+					  vacuum->was_unflushed ? NULL : vacuum->changed,
+					  vacuum->nblocks);
+	clear_unflushed(vacuum);
 
 	UnlockPage(info->index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
+	pfree(vacuum->changed);
 	pfree(vacuum->run_dead);
 	pfree(vacuum->run_dead_pages);
 	pfree(vacuum->manifest);

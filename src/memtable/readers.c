@@ -11,12 +11,19 @@
  * memtable has no page at all.
  *
  * So each backend has a place here: a counter that is odd while the backend
- * is inside an index, and which index.  The backend enters, with a full
- * barrier, before it reads dead bits or the memtable, and moves (the counter
- * grows by two) when it has done with the TIDs it read and is about to read
- * others.  VACUUM, after dead bits have reached the file and entries have
- * left the memtable, waits until each counter that was odd has changed: who
- * enters or moves after that reads what VACUUM has left.
+ * is inside an index, which index, and on which leaf page, if it is one.  The
+ * backend enters, with a full barrier, before it reads dead bits or the
+ * memtable, and moves (the counter grows by two) when it has done with the TIDs
+ * it read and is about to read others.  VACUUM, after dead bits have reached
+ * the file and entries have left the memtable, waits until each counter that was
+ * odd has changed: who enters or moves after that reads what VACUUM has left.
+ *
+ * As for a pin, VACUUM does not wait for a backend on a leaf page of which it
+ * has removed nothing.  Many a scan never comes back for the entry after its
+ * last one, and stays until its query has ended.  The page is written before the
+ * counter changes, and read after the counter.  So VACUUM sees it, or a later
+ * one, or the backend sees the dead bits; and a later one is written only when
+ * the TIDs of the one before have been done with.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -39,7 +46,8 @@ typedef struct AlexReaderPlace
 {
 	pg_atomic_uint64 counter;	/* odd: inside */
 	pg_atomic_uint64 index;		/* database and relation file, or 0 */
-	char		padding[PG_CACHE_LINE_SIZE - 2 * sizeof(pg_atomic_uint64)];
+	pg_atomic_uint64 block;		/* of the leaf page, or ALEX_READER_ANYWHERE */
+	char		padding[PG_CACHE_LINE_SIZE - 3 * sizeof(pg_atomic_uint64)];
 } AlexReaderPlace;
 
 static AlexReaderPlace *places;
@@ -73,6 +81,7 @@ alex_readers_shmem_init(void)
 		{
 			pg_atomic_init_u64(&places[i].counter, 0);
 			pg_atomic_init_u64(&places[i].index, 0);
+			pg_atomic_init_u64(&places[i].block, ALEX_READER_ANYWHERE);
 		}
 	}
 }
@@ -91,8 +100,8 @@ leave_at_exit(int code, Datum argument)
 	alex_readers_leave();
 }
 
-void
-alex_readers_enter(Relation index)
+static void
+enter(Relation index, BlockNumber block)
 {
 	AlexReaderPlace *place = &places[MyProc->pgprocno];
 	static bool registered = false;
@@ -107,12 +116,14 @@ alex_readers_enter(Relation index)
 	{
 		if (pg_atomic_read_u64(&place->index) != index_number(index))
 			pg_atomic_write_u64(&place->index, 0);
+		pg_atomic_write_u64(&place->block, ALEX_READER_ANYWHERE);
 	}
 	else
 	{
 		uint64		counter = pg_atomic_read_u64(&place->counter);
 
 		pg_atomic_write_u64(&place->index, index_number(index));
+		pg_atomic_write_u64(&place->block, block);
 		/* a full barrier, like the one below */
 		pg_atomic_fetch_add_u64(&place->counter, 1 + (counter & 1));
 		return;
@@ -122,17 +133,29 @@ alex_readers_enter(Relation index)
 	pg_memory_barrier();
 }
 
+void
+alex_readers_enter(Relation index)
+{
+	enter(index, ALEX_READER_ANYWHERE);
+}
+
 bool
-alex_readers_try_enter(Relation index)
+alex_readers_try_enter(Relation index, BlockNumber block)
 {
 	if (depth > 0)
 		return false;
-	alex_readers_enter(index);
+	enter(index, block);
 	return true;
 }
 
+bool
+alex_readers_are_inside(void)
+{
+	return depth > 0;
+}
+
 void
-alex_readers_move(void)
+alex_readers_move(BlockNumber block)
 {
 	AlexReaderPlace *place = &places[MyProc->pgprocno];
 
@@ -141,6 +164,9 @@ alex_readers_move(void)
 	/* others of our scans are inside, too, and may not have done */
 	if (depth > 1)
 		return;
+	/* the heap was looked at before; for a read barrier see below */
+	pg_read_barrier();
+	pg_atomic_write_u64(&place->block, block);
 	/* a full barrier */
 	pg_atomic_fetch_add_u64(&place->counter, 2);
 }
@@ -164,8 +190,16 @@ alex_readers_leave(void)
 		pg_atomic_write_u64(&place->counter, counter + 1);
 }
 
+/* May a backend that is at that place have TIDs of one of the blocks? */
+static bool
+is_concerned(uint64 block, const uint8 *blocks, BlockNumber nblocks)
+{
+	return blocks == NULL || block >= nblocks ||
+		(blocks[block / 8] >> (block % 8) & 1) != 0;
+}
+
 void
-alex_readers_wait(Relation index)
+alex_readers_wait(Relation index, const uint8 *blocks, BlockNumber nblocks)
 {
 	uint64		number = index_number(index);
 
@@ -174,10 +208,16 @@ alex_readers_wait(Relation index)
 	for (int i = 0; i < number_of_places(); i++)
 	{
 		uint64		counter = pg_atomic_read_u64(&places[i].counter);
-		uint64		inside = pg_atomic_read_u64(&places[i].index);
+		uint64		inside;
+		uint64		block;
 
-		if (i == MyProc->pgprocno || (counter & 1) == 0 ||
-			(inside != 0 && inside != number))
+		if (i == MyProc->pgprocno || (counter & 1) == 0)
+			continue;
+		pg_read_barrier();
+		inside = pg_atomic_read_u64(&places[i].index);
+		block = pg_atomic_read_u64(&places[i].block);
+		if ((inside != 0 && inside != number) ||
+			!is_concerned(block, blocks, nblocks))
 			continue;
 
 		while (pg_atomic_read_u64(&places[i].counter) == counter)

@@ -20,7 +20,8 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(alex_node create_test_table fill_query wait_for_crash
-  wait_for_restart set_server check_index compare_scans page_counts entries_read
+  wait_for_restart set_server open_session send_statement what_blocks check_index
+  compare_scans page_counts entries_read
   RUNS_TO_MERGE);
 
 # So many runs of like size are merged (TIER_FANOUT of am/policy.c).
@@ -136,6 +137,36 @@ sub set_server
 		}
 	}
 	return;
+}
+
+# A session that goes on after errors.
+sub open_session
+{
+	my ($node, $name, $database) = @_;
+	my $session = $node->background_psql($database // 'postgres', on_error_stop => 0);
+
+	$session->query("SET application_name = '$name'");
+	return $session;
+}
+
+# Sends a statement without waiting for it.
+sub send_statement
+{
+	my ($session, $sql) = @_;
+	return $session->query_until(qr/sent/, "\\echo sent\n$sql;\n");
+}
+
+# Waits until that statement of a session is blocked or over; tells by what.
+sub what_blocks
+{
+	my ($node, $name, $sql) = @_;
+	my $activity = "FROM pg_stat_activity WHERE application_name = '$name' AND query = '$sql;'";
+
+	$node->poll_query_until('postgres',
+		"SELECT state LIKE 'idle%' OR wait_event_type IN ('BufferPin', 'Extension', 'Lock') $activity")
+	  or die "$name neither ends nor is blocked";
+	return $node->safe_psql('postgres',
+		"SELECT CASE WHEN state LIKE 'idle%' THEN 'idle' ELSE wait_event_type END $activity");
 }
 
 # alex_check() must find nothing wrong, and no row missing from the index.

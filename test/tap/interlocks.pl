@@ -28,34 +28,14 @@ END
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION alexam');
 
-# A session that goes on after errors.
 sub session
 {
-	my ($name, $database) = @_;
-	my $session = $node->background_psql($database // 'postgres', on_error_stop => 0);
-
-	$session->query("SET application_name = '$name'");
-	return $session;
+	return open_session($node, @_);
 }
 
-# Sends a statement without waiting for it.
-sub send_statement
-{
-	my ($session, $sql) = @_;
-	return $session->query_until(qr/sent/, "\\echo sent\n$sql;\n");
-}
-
-# Waits until that statement of a session is blocked or over; tells by what.
 sub wait_blocked
 {
-	my ($name, $sql) = @_;
-	my $activity = "FROM pg_stat_activity WHERE application_name = '$name' AND query = '$sql;'";
-
-	$node->poll_query_until('postgres',
-		"SELECT state LIKE 'idle%' OR wait_event_type IN ('BufferPin', 'Extension', 'Lock') $activity")
-	  or die "$name neither ends nor is blocked";
-	return $node->safe_psql('postgres',
-		"SELECT CASE WHEN state LIKE 'idle%' THEN 'idle' ELSE wait_event_type END $activity");
+	return what_blocks($node, @_);
 }
 
 # All keys in [0, 1000000), in order, through the index and without it.

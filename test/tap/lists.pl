@@ -40,11 +40,7 @@ END
 
 sub session
 {
-	my ($name) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-
-	$session->query("SET application_name = '$name'");
-	return $session;
+	return open_session($node, @_);
 }
 
 # Waits until a session is idle or waits for something; tells which.

@@ -1,0 +1,156 @@
+# readers.pl
+#	  For whom VACUUM waits: scans without pins that may hold TIDs of leaf pages
+#	  in which it has set dead bits, and no others.
+#
+# Each table has keys in no order on some 20 leaf pages of one run.  A cursor
+# has read rows of it, and is kept open.
+#
+# Copyright (c) 2026, alexam contributors
+
+use strict;
+use warnings;
+
+use AlexTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = alex_node('readers', <<'END');
+statement_timeout = '60s'
+enable_seqscan = off
+enable_bitmapscan = off
+END
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION alexam');
+
+my $vacuum = 'VACUUM (INDEX_CLEANUP on) t';
+my $without_index =
+  'SET enable_seqscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = off;';
+
+# The keys in order, of which every other row of those with number (from 0) in a
+# range is deleted; and those that are left.
+sub create_table
+{
+	my ($first, $last) = @_;
+
+	$node->safe_psql('postgres', <<"END");
+DROP TABLE IF EXISTS t;
+CREATE TABLE t (k bigint) WITH (autovacuum_enabled = off);
+INSERT INTO t SELECT hashint8extended(i, 0) & ((1::bigint << 60) - 1) FROM generate_series(1, 20000) i;
+CREATE INDEX t_k ON t USING alex (k);
+VACUUM ANALYZE t;
+END
+	cmp_ok($node->safe_psql('postgres', "SELECT leaf_pages FROM alex_runs('t_k')"),
+		'>', 15, 'a run of many leaf pages');
+	my @all = split(/\n/, $node->safe_psql('postgres', "$without_index SELECT k FROM t ORDER BY k"));
+	my @dead = map { $all[$_] } grep { $_ >= $first && $_ <= $last && $_ % 2 } 0 .. $#all;
+	$node->safe_psql('postgres', 'DELETE FROM t WHERE k IN (' . join(', ', @dead) . ')');
+	my %dead = map { $_ => 1 } @dead;
+	return (\@all, [ grep { !$dead{$_} } @all ]);
+}
+
+# A session with a cursor from which so many rows have been fetched
+sub open_cursor
+{
+	my ($query, $count) = @_;
+	my $session = open_session($node, 'reader');
+
+	$session->query('BEGIN');
+	$session->query("DECLARE c CURSOR FOR $query");
+	return ($session, $session->query("FETCH $count FROM c"));
+}
+
+#
+# The cursor is on a leaf page; VACUUM removes entries of it, or of others.
+#
+my $query = 'SELECT k FROM t WHERE k >= 0 ORDER BY k';
+
+foreach my $case (
+	[ 'of the first page', 0, 300, 10, 'Extension' ],
+	[ 'of other pages', 10000, 12000, 10, 'idle' ],
+	[ 'of a page that it has left', 0, 300, 3000, 'idle' ],
+	[ 'of a page that it has come to', 2500, 3500, 1600, 'Extension' ])
+{
+	my ($title, $first, $last, $count, $expected) = @$case;
+	my ($all, $left) = create_table($first, $last);
+
+	like($node->safe_psql('postgres', "EXPLAIN $query"), qr/Index Only Scan using t_k/, "$title: plan");
+	my ($reader, $keys) = open_cursor($query, $count);
+	if ($title =~ /come to/)
+	{
+		# one by one, so that dead rows are in hand when it stops
+		my $fetched = $count;
+		while ($fetched < 2900) { $keys .= "\n" . $reader->query('FETCH 100 FROM c'); $fetched += 100; }
+	}
+	my $session = open_session($node, 'vacuum');
+	send_statement($session, $vacuum);
+	is(what_blocks($node, 'vacuum', $vacuum), $expected, "entries $title: what VACUUM does");
+	$keys .= "\n" . $reader->query('FETCH ALL FROM c');
+	ok($keys eq join("\n", @$left), "entries $title: no deleted row");
+	$reader->query('COMMIT');
+	$session->query_safe('SELECT 1');
+	check_index($node, 't_k', "entries $title");
+	$_->quit foreach ($reader, $session);
+}
+
+#
+# A VACUUM that is cancelled while it waits leaves the waiting to the next one,
+# which finds nothing to be removed on the page.
+#
+{
+	my ($all, $left) = create_table(0, 300);
+	my ($reader, $keys) = open_cursor($query, 10);
+	my $session = open_session($node, 'vacuum');
+
+	send_statement($session, $vacuum);
+	is(what_blocks($node, 'vacuum', $vacuum), 'Extension', 'VACUUM waits');
+	$node->safe_psql('postgres',
+		"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'vacuum'");
+	$node->poll_query_until('postgres',
+		"SELECT state LIKE 'idle%' FROM pg_stat_activity WHERE application_name = 'vacuum'");
+	$session->query('SELECT 1');
+	like($session->{stderr}, qr/canceling statement/, 'and is cancelled');
+	$session->{stderr} = '';
+
+	send_statement($session, $vacuum);
+	is(what_blocks($node, 'vacuum', $vacuum), 'Extension', 'the next one waits, too');
+	$keys .= "\n" . $reader->query('FETCH ALL FROM c');
+	ok($keys eq join("\n", @$left), 'no deleted row after a cancelled VACUUM');
+	$reader->query('COMMIT');
+	$session->query_safe('SELECT 1');
+	check_index($node, 't_k', 'a cancelled VACUUM');
+	$_->quit foreach ($reader, $session);
+}
+
+#
+# A cursor that fails in a subtransaction stays until it is closed, but VACUUM
+# must not wait for it; no more than for the pins of such a cursor.
+#
+foreach my $list ('', ' AND k = ANY (ARRAY(SELECT k FROM t ORDER BY k LIMIT 60))')
+{
+	my $title = 'a failed cursor' . ($list ne '' ? ', list' : '');
+	my ($all, $left) = create_table(0, 300);
+	my ($reader, $keys) =
+	  open_cursor("SELECT k FROM t WHERE k >= 0$list AND 1 / (k - $$left[20]) > -1 ORDER BY k", 2);
+	my $session = open_session($node, 'vacuum');
+
+	is($keys, "$$left[0]\n$$left[1]", "$title: rows");
+	$reader->query('SAVEPOINT s');
+	$reader->query('FETCH 100 FROM c');
+	like($reader->{stderr}, qr/division by zero/, "$title: error");
+	$reader->{stderr} = '';
+	$reader->query('ROLLBACK TO s');
+	send_statement($session, $vacuum);
+	is(what_blocks($node, 'vacuum', $vacuum), 'idle', "$title: VACUUM does not wait");
+
+	# and other scans of the transaction have the place
+	is($reader->query("SELECT count(*) FROM t WHERE k >= 0"), scalar(@$left), "$title: other scans");
+	$reader->query('COMMIT');
+	$reader->quit;
+	$session->query_safe('SELECT 1');
+	$session->quit;
+	check_index($node, 't_k', $title);
+}
+
+$node->stop;
+done_testing();
