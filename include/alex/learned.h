@@ -121,6 +121,8 @@ extern int	alex_leaf_encode(AlexLeafEncoder *encoder, void *page,
 
 extern int	alex_leaf_count(const void *page);
 extern int	alex_leaf_dead_count(const void *page);
+/* The same, as the bits say; for a page of which the header is right. */
+extern int	alex_leaf_count_dead_bits(const void *page);
 extern uint64_t alex_leaf_key(const void *page, int index);
 extern uint64_t alex_leaf_tid(const void *page, int index);
 

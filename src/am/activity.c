@@ -148,8 +148,9 @@ find_or_enter(Relation index)
 			return NULL;
 		memset((char *) activity + sizeof(RelFileNode), 0,
 			   sizeof(AlexActivity) - sizeof(RelFileNode));
-		activity->index = RelationGetRelid(index);
 	}
+	/* ALTER COLUMN TYPE may give the file to another index */
+	activity->index = RelationGetRelid(index);
 	activity->last_used = ++control->clock;
 	return activity;
 }

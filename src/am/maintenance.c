@@ -59,6 +59,7 @@ alex_compact(PG_FUNCTION_ARGS)
 				 errmsg("could not open parent table of index \"%s\"",
 						RelationGetRelationName(index))));
 	CheckTableNotInUse(index, "alex_compact");
+	CheckTableNotInUse(table, "alex_compact");
 	LockRelation(table, ShareUpdateExclusiveLock);
 
 	LockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);

@@ -149,6 +149,8 @@ operator_is_valid(Form_pg_amop operator, const char *family_name)
 static bool
 pair_is_complete(const OpFamilyOpFuncGroup *pair, const char *family_name)
 {
+	bool		has_low;
+	bool		has_high;
 	bool		has_bounds;
 	bool		result = true;
 
@@ -163,12 +165,16 @@ pair_is_complete(const OpFamilyOpFuncGroup *pair, const char *family_name)
 		result = false;
 	}
 
-	/* a column's own type needs the lane to store */
+	/*
+	 * A column's own type needs the lane to store.  Where one bound is not the
+	 * lane, the other must be told, too.
+	 */
+	has_low = group_has_function(pair, ALEX_LOW_PROC);
+	has_high = group_has_function(pair, ALEX_HIGH_PROC);
 	has_bounds = group_has_function(pair, ALEX_LANE_PROC);
 	if (pair->lefttype != pair->righttype)
-		has_bounds |= group_has_function(pair, ALEX_LOW_PROC) &&
-			group_has_function(pair, ALEX_HIGH_PROC);
-	if (!has_bounds)
+		has_bounds |= has_low && has_high;
+	if (!has_bounds || has_low != has_high)
 	{
 		ereport(INFO,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),

@@ -91,6 +91,7 @@ read_manifest_and_logs(Relation index, LogCounts *counts)
 			alex_log_read(index, &manifest->active, &active_position,
 						  count_log_entries, counts))
 			return manifest;
+		alex_log_check_unbroken(index, manifest);
 		pfree(manifest);
 	}
 }

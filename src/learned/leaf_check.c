@@ -256,16 +256,25 @@ check_structure(const void *page)
 	return NULL;
 }
 
+int
+alex_leaf_count_dead_bits(const void *page)
+{
+	const AlexLeafHeader *header = (const AlexLeafHeader *) page;
+	int			at = alex_leaf_dead_start(header->nentries);
+	int			total = 0;
+
+	for (; at < ALEX_PAGE_SIZE; at += sizeof(uint64_t))
+		total += __builtin_popcountll(alex_load64((const uint8_t *) page + at));
+	return total;
+}
+
 static const char *
 check_dead(const void *page)
 {
 	const AlexLeafHeader *header = (const AlexLeafHeader *) page;
-	int			start = alex_leaf_dead_start(header->nentries);
-	int			total = 0;
+	int			total = alex_leaf_count_dead_bits(page);
 	int			known = 0;
 
-	for (int at = start; at < ALEX_PAGE_SIZE; at++)
-		total += __builtin_popcount(((const uint8_t *) page)[at]);
 	for (int i = 0; i < header->nentries; i++)
 		known += alex_leaf_is_dead(page, i);
 	if (total != header->page.ndead)

@@ -272,6 +272,11 @@ alex_claims_have(Relation index, AlexPart part, uint64 low, uint64 high)
 					   &entry, 1, &more) > 0)
 			return true;
 	}
+	/*
+	 * The view is taken after this: a claim that has gone is in the index.
+	 * Goes with the write barrier of who ends claims.
+	 */
+	pg_read_barrier();
 	return false;
 }
 
@@ -303,6 +308,7 @@ alex_claims_visit(Relation index, AlexPart part, uint64 low, uint64 high,
 			inclusive = false;
 		}
 	}
+	pg_read_barrier();			/* as above */
 	return true;
 }
 

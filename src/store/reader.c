@@ -176,13 +176,26 @@ expect_pages(AlexReader *reader, BlockNumber block, uint64 stamp,
 		alex_mapping_will_need(reader->mapping, block, npages);
 }
 
+/*
+ * The hash does not cover dead bits.  A leaf page may have got some before it
+ * is written for the first time, on a standby say, and while half of it is
+ * written, the other half is what was in that block before.  (Pages that are
+ * read from their buffers are whole; but dead bits may be being set there.)
+ */
+static bool
+dead_bits_fit(const char *page, uint16 kind)
+{
+	return kind != ALEX_PAGE_LEAF ||
+		alex_leaf_count_dead_bits(page) == alex_leaf_dead_count(page);
+}
+
 /* A mapped page that is not known to be verified, or NULL as below. */
 static pg_noinline const char *
 touch_page(AlexReader *reader, const char *page, BlockNumber block,
 		   uint64 stamp, uint16 kind)
 {
 	alex_mapping_will_need(reader->mapping, block, 1);
-	if (page_header_fits(page, stamp, kind) &&
+	if (page_header_fits(page, stamp, kind) && dead_bits_fit(page, kind) &&
 		verify_page(page, block, page_tag(reader->index, stamp, true)))
 		return page;
 	return NULL;

@@ -182,7 +182,7 @@ find_free_range(Relation index, uint32 npages)
 
 	for (BlockNumber i = 0; i < Min(nblocks, RANGE_SEARCH_BLOCKS); i++)
 	{
-		BlockNumber block = (first + i) % nblocks;
+		BlockNumber block = ((uint64) first + i) % nblocks;
 
 		/* what lies on both sides of the end of the file is no range */
 		if (block == 0 || GetRecordedFreeSpace(index, block) < BLCKSZ / 2)

@@ -2,8 +2,8 @@
 #	  For whom VACUUM waits: scans without pins that may hold TIDs of leaf pages
 #	  in which it has set dead bits, and no others.
 #
-# Each table has keys in no order on some 20 leaf pages of one run.  A cursor
-# has read rows of it, and is kept open.
+# Each table has keys in no order on some 20 leaf pages of one run, or keys that
+# follow each other on three.  A cursor has read rows of it, and is kept open.
 #
 # Copyright (c) 2026, alexam contributors
 
@@ -27,26 +27,27 @@ my $vacuum = 'VACUUM (INDEX_CLEANUP on) t';
 my $without_index =
   'SET enable_seqscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = off;';
 
-# The keys in order, of which every other row of those with number (from 0) in a
-# range is deleted; and those that are left.
+# Every other row is deleted of those whose numbers (from 0) in the order of keys
+# are in a range.  Returns the keys that are left, in order.
 sub create_table
 {
-	my ($first, $last) = @_;
+	my ($first, $last, $keys) = @_;
 
+	$keys //= 'SELECT hashint8extended(i, 0) & ((1::bigint << 60) - 1) FROM generate_series(1, 20000) i';
 	$node->safe_psql('postgres', <<"END");
 DROP TABLE IF EXISTS t;
 CREATE TABLE t (k bigint) WITH (autovacuum_enabled = off);
-INSERT INTO t SELECT hashint8extended(i, 0) & ((1::bigint << 60) - 1) FROM generate_series(1, 20000) i;
+INSERT INTO t $keys;
 CREATE INDEX t_k ON t USING alex (k);
 VACUUM ANALYZE t;
 END
 	cmp_ok($node->safe_psql('postgres', "SELECT leaf_pages FROM alex_runs('t_k')"),
-		'>', 15, 'a run of many leaf pages');
+		'>', 2, 'a run of several leaf pages');
 	my @all = split(/\n/, $node->safe_psql('postgres', "$without_index SELECT k FROM t ORDER BY k"));
 	my @dead = map { $all[$_] } grep { $_ >= $first && $_ <= $last && $_ % 2 } 0 .. $#all;
 	$node->safe_psql('postgres', 'DELETE FROM t WHERE k IN (' . join(', ', @dead) . ')');
 	my %dead = map { $_ => 1 } @dead;
-	return (\@all, [ grep { !$dead{$_} } @all ]);
+	return [ grep { !$dead{$_} } @all ];
 }
 
 # A session with a cursor from which so many rows have been fetched
@@ -63,25 +64,23 @@ sub open_cursor
 #
 # The cursor is on a leaf page; VACUUM removes entries of it, or of others.
 #
+# A page of keys that follow each other has 32,767 entries, so the cursor has come
+# to the second page with a batch that it read there, and no later one.
+#
+my $sequence = 'SELECT i FROM generate_series(1, 70000) i';
 my $query = 'SELECT k FROM t WHERE k >= 0 ORDER BY k';
 
 foreach my $case (
 	[ 'of the first page', 0, 300, 10, 'Extension' ],
 	[ 'of other pages', 10000, 12000, 10, 'idle' ],
 	[ 'of a page that it has left', 0, 300, 3000, 'idle' ],
-	[ 'of a page that it has come to', 2500, 3500, 1600, 'Extension' ])
+	[ 'of a page that it has come to', 32767, 32900, 32770, 'Extension', $sequence ])
 {
-	my ($title, $first, $last, $count, $expected) = @$case;
-	my ($all, $left) = create_table($first, $last);
+	my ($title, $first, $last, $count, $expected, $source) = @$case;
+	my $left = create_table($first, $last, $source);
 
 	like($node->safe_psql('postgres', "EXPLAIN $query"), qr/Index Only Scan using t_k/, "$title: plan");
 	my ($reader, $keys) = open_cursor($query, $count);
-	if ($title =~ /come to/)
-	{
-		# one by one, so that dead rows are in hand when it stops
-		my $fetched = $count;
-		while ($fetched < 2900) { $keys .= "\n" . $reader->query('FETCH 100 FROM c'); $fetched += 100; }
-	}
 	my $session = open_session($node, 'vacuum');
 	send_statement($session, $vacuum);
 	is(what_blocks($node, 'vacuum', $vacuum), $expected, "entries $title: what VACUUM does");
@@ -98,7 +97,7 @@ foreach my $case (
 # which finds nothing to be removed on the page.
 #
 {
-	my ($all, $left) = create_table(0, 300);
+	my $left = create_table(0, 300);
 	my ($reader, $keys) = open_cursor($query, 10);
 	my $session = open_session($node, 'vacuum');
 
@@ -129,7 +128,7 @@ foreach my $case (
 foreach my $list ('', ' AND k = ANY (ARRAY(SELECT k FROM t ORDER BY k LIMIT 60))')
 {
 	my $title = 'a failed cursor' . ($list ne '' ? ', list' : '');
-	my ($all, $left) = create_table(0, 300);
+	my $left = create_table(0, 300);
 	my ($reader, $keys) =
 	  open_cursor("SELECT k FROM t WHERE k >= 0$list AND 1 / (k - $$left[20]) > -1 ORDER BY k", 2);
 	my $session = open_session($node, 'vacuum');

@@ -10,6 +10,7 @@
 use strict;
 use warnings;
 
+use AlexDamage;
 use AlexStandby;
 use AlexTest;
 use PostgreSQL::Test::Utils;
@@ -276,6 +277,36 @@ foreach my $i (0 .. $#mapped)
 	$mapped[$i]->quit;
 }
 compare_standbys('h1', 'H1');
+
+#
+# H1: a leaf page that has dead bits before it is written for the first time is
+# half written: the other half, where they all are, is what was there before.
+# (There are 32,767 entries on a page of keys that follow each other.)
+#
+on_primary(<<'END');
+CREATE TABLE half (k int) WITH (autovacuum_enabled = off);
+INSERT INTO half SELECT generate_series(1, 40000);
+CREATE INDEX half_k ON half USING alex (k);
+DELETE FROM half WHERE k <= 100;
+VACUUM (INDEX_CLEANUP on) half;
+INSERT INTO half SELECT 1000000 + i FROM generate_series(1, 100) i;
+END
+catch_up($primary, @standbys);
+{
+	my $path = index_path($standby, 'half_k');
+	my ($leaf) = pages_of_kind($path, 'leaf');
+	my $half = substr(read_page($path, $leaf), 4096);
+
+	is($standby->safe_psql('postgres', 'SELECT min(ctid) FROM half WHERE k > 1000000'),
+		'(0,1)', 'H1: TIDs are used again');
+	ok($half ne "\0" x 4096, 'H1: dead bits');
+	write_bytes($path, $leaf, 4096, "\0" x 4096);
+	is($standby->safe_psql('postgres', <<'END'), '', 'H1: no wrong row by a half written page');
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off;
+SELECT k, ctid FROM half WHERE k BETWEEN 1 AND 100;
+END
+	write_bytes($path, $leaf, 4096, $half);
+}
 
 #
 # H13: promotion while a memtable is behind its log.  The sessions are there
