@@ -47,6 +47,13 @@ typedef enum AlexMemtableState
 /* The bit of a run in "hinted_runs". */
 #define ALEX_HINTED_RUN(run)	(UINT64CONST(1) << ((run) % 64))
 
+/* A relation file, of a database that may have had namesakes. */
+typedef struct AlexRegistryKey
+{
+	RelFileNodeBackend node;
+	uint64		database_birth;
+} AlexRegistryKey;
+
 /*
  * One index's place in the registry, in shared memory.  The first three
  * atomics are written under the lock and may be read without it, see
@@ -63,7 +70,7 @@ typedef struct AlexMemtable
 	LWLock		lock;
 	/* the rest is protected by the lock */
 	bool		occupied;
-	RelFileNodeBackend node;
+	AlexRegistryKey key;
 	uint64		incarnation;
 	uint64		dead_epoch;
 	AlexMemtableState state;

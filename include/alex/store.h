@@ -500,6 +500,21 @@ extern void alex_mapping_will_need(AlexMapping *mapping, BlockNumber block,
  * ---------------------------------------------------------------------
  */
 
+/*
+ * birth.c: a number that the database has had since its directory was made, and
+ * no other database of the same number ever has.  Raises an error if that cannot
+ * be found out.
+ */
+extern uint64 alex_database_birth_known;	/* 0: not yet */
+extern uint64 alex_database_learn_birth(void);
+
+static inline uint64
+alex_database_birth(void)
+{
+	return likely(alex_database_birth_known != 0) ?
+		alex_database_birth_known : alex_database_learn_birth();
+}
+
 /* Who reads, and how; lives as long as a scan or a maintenance step. */
 typedef struct AlexReader
 {

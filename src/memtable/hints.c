@@ -17,8 +17,8 @@
  * its stamp is never given to another page, so what was once true of (stamp,
  * slot) is true for ever: no hint ever has to be taken back.  The table has
  * lines of 64 bytes, each with the bits of 384 slots of one leaf page under a
- * tag that mixes stamp, relation file (databases are copied with their stamps)
- * and the range of slots.  A line may be given to other slots at any time,
+ * tag that mixes stamp, relation file (databases are copied with their stamps,
+ * and made anew with their numbers: see birth.c) and the range of slots.  A line may be given to other slots at any time,
  * which loses hints and does no harm.  What must never happen is that a bit is
  * seen under another tag than it was set under: therefore each line has a
  * sequence number, odd while the line is being changed, by which readers tell
@@ -127,8 +127,8 @@ find_place(Relation index, uint64 stamp, int range)
 	uint64		salt;
 	HintPlace	place;
 
-	salt = ((((uint64) node->dbNode << 32) | node->relNode) *
-			UINT64CONST(0x9E3779B97F4A7C15)) ^
+	salt = (((((uint64) node->dbNode << 32) | node->relNode) ^
+			 alex_database_birth()) * UINT64CONST(0x9E3779B97F4A7C15)) ^
 		(((uint64) node->spcNode << 32) | (uint32) range);
 	place.tag = mix(stamp ^ salt);
 	if (place.tag == 0)

@@ -65,8 +65,8 @@ must_verify(void)
 }
 
 /*
- * What stands for a verified page: a number that mixes stamp, relation file
- * and way of access.  Odd, so that an empty slot stands for none; the upper
+ * What stands for a verified page: a number that mixes stamp, relation file,
+ * the birth of its database, and way of access.  Odd, so that an empty slot stands for none; the upper
  * bits serve as slot number.
  *
  * Stamps of a run's model and Bloom pages follow each other.  So the way of
@@ -79,8 +79,8 @@ page_tag(Relation index, uint64 stamp, bool mapped)
 	const RelFileNode *node = &index->rd_node;
 	uint64		salt;
 
-	salt = (((uint64) node->dbNode << 32) | node->relNode) *
-		UINT64CONST(0xD6E8FEB86659FD93) +
+	salt = ((((uint64) node->dbNode << 32) | node->relNode) ^
+			alex_database_birth()) * UINT64CONST(0xD6E8FEB86659FD93) +
 		node->spcNode * UINT64CONST(0xA0761D6478BD642F);
 	if (mapped)
 		salt ^= UINT64CONST(0x8EBC6AF09C88C6E3);

@@ -345,6 +345,14 @@ PageInit(Page page, Size page_size, Size special_size)
 	((PageHeader) page)->pd_upper = page_size;
 }
 
+uint64		alex_database_birth_known = 1;
+
+uint64
+alex_database_learn_birth(void)
+{
+	return alex_database_birth_known;
+}
+
 /* There are no mapped pages here. */
 AlexMapping *
 alex_mapping_acquire(Relation index, uint64 incarnation)

@@ -79,6 +79,50 @@ END
 compare('origin', 't', 'the template after the copies changed');
 
 #
+# H10: a database is dropped, and made anew with its number and of its template.
+# Everything in its files is as it was, but what shared memory knows is of rows
+# that were deleted, and of entries that were appended, in the first one.
+#
+$primary->safe_psql('postgres', 'CREATE DATABASE model');
+$primary->safe_psql('model', <<'END');
+CREATE EXTENSION alexam;
+CREATE TABLE run (k int, b int) WITH (autovacuum_enabled = off);
+INSERT INTO run SELECT i, i FROM generate_series(1, 5000) i;
+CREATE INDEX run_k ON run USING alex (k);
+CREATE INDEX run_b ON run USING btree (b);
+CREATE TABLE log (k int, b int) WITH (autovacuum_enabled = off);
+CREATE INDEX log_k ON log USING alex (k);
+CREATE INDEX log_b ON log USING btree (b);
+INSERT INTO log SELECT i, i FROM generate_series(1, 50) i;
+ANALYZE;
+END
+foreach my $strategy ('wal_log', 'file_copy')
+{
+	my $create = "CREATE DATABASE namesake OID 54321 TEMPLATE model STRATEGY $strategy";
+	my $plain = 'SET enable_seqscan = off; SET enable_bitmapscan = off;';
+
+	$primary->safe_psql('postgres', $create);
+	$primary->safe_psql('namesake', "$plain SELECT count(*) FROM log WHERE k > 0");
+	# hints, and entries that leave the memtable
+	$primary->safe_psql('namesake', "$plain DELETE FROM run WHERE k <= 10; DELETE FROM log WHERE k <= 10;");
+	is($primary->safe_psql('namesake',
+			"$plain SELECT count(*) FROM run WHERE k <= 20; SELECT count(*) FROM log WHERE k > 0;"),
+		"10\n40", "H10: the first namesake, $strategy");
+	$primary->safe_psql('namesake', 'INSERT INTO log SELECT i, i FROM generate_series(101, 110) i');
+	compare('namesake', 'log', "H10: the first namesake, $strategy");
+
+	$primary->safe_psql('postgres', 'DROP DATABASE namesake');
+	$primary->safe_psql('postgres', $create);
+	is($primary->safe_psql('namesake',
+			"$plain SELECT count(*) FROM run WHERE k <= 20; SELECT count(*) FROM log WHERE k > 0;"),
+		"20\n50", "H10: the second namesake, $strategy");
+	# more entries than the first one's log had, and others
+	$primary->safe_psql('namesake', 'INSERT INTO log SELECT i, i FROM generate_series(201, 230) i');
+	compare('namesake', $_, "H10: the second namesake, $strategy") foreach ('run', 'log');
+	$primary->safe_psql('postgres', 'DROP DATABASE namesake');
+}
+
+#
 # H10: a database is moved away, written and moved back.  What memory holds
 # of its first stay must not answer, whoever comes first.
 #
