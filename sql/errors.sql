@@ -41,6 +41,19 @@ SELECT alex_check('t_id_btree');
 SELECT alex_compact('t_id_btree');
 SELECT alex_check(0);
 SELECT alex_compact(NULL);
+-- in use by the session: VACUUM of the table may be waiting for the cursor
+BEGIN;
+DECLARE c CURSOR FOR SELECT id FROM t WHERE id > 0 ORDER BY id;
+FETCH c;
+SELECT alex_compact('t_id_alex');
+ROLLBACK;
+CREATE INDEX t_k_alex ON t USING alex (k);
+BEGIN;
+DECLARE c CURSOR FOR SELECT id FROM t WHERE id > 0 ORDER BY id;
+FETCH c;
+SELECT alex_compact('t_k_alex');
+ROLLBACK;
+DROP INDEX t_k_alex;
 -- somebody else's index
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_alex_guest;

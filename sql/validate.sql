@@ -189,6 +189,15 @@ SELECT alex_value_time(86400000000), alex_value_timestamp(9223372036854775807), 
 	   alex_value_timestamp(-211813488000000000), alex_value_timestamp(9223371331199999999);
 SELECT alex_value_money(-9223372036854775808), alex_value_xid8(9223372036854775807), alex_value_pg_lsn(-9223372036854775808);
 --
+-- One bound alone does not do
+--
+CREATE OPERATOR CLASS half_ops FOR TYPE int8 USING alex AS
+	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+	FUNCTION 1 int8um(int8),
+	FUNCTION 2 int8um(int8);
+SELECT amvalidate(oid) FROM pg_opclass WHERE opcname = 'half_ops';
+DROP OPERATOR FAMILY half_ops USING alex;
+--
 -- The extension can move to another schema, and its indexes keep it
 --
 CREATE TABLE t (k int4);

@@ -288,8 +288,16 @@ extern void alex_pending_forget(Relation index);
 #define ALEX_RUN_LOCK			2
 
 /*
+ * With so many runs in the manifest, retired ones included, inserters do not seal
+ * any more, and with so many retired ones nobody merges: what is left of its room
+ * is for VACUUM's seals.
+ */
+#define ALEX_MANY_LISTED_RUNS	1024
+
+/*
  * Seals the frozen generation, if there is one, and then the active one if
- * it has at least "minimum" entries.  Caller holds the seal lock.
+ * it has at least "minimum" entries; neither if the manifest has no room.
+ * Caller holds the seal lock.
  */
 extern void alex_seal(Relation index, uint64 minimum);
 
@@ -377,7 +385,9 @@ extern void alex_relieve(Relation index);
  * that range scans read the index.  If it fails, "written" lists pages to be
  * freed.
  *
- * alex_compact_due: step by step, until nothing is due.
+ * alex_compact_due: removes retired runs whose time has come, and compacts step by
+ * step until nothing is due.  If it fails, its next call in this process frees
+ * what was written; else VACUUM does.
  */
 extern void alex_compact_all(Relation index);
 extern bool alex_compact_step(Relation index, bool ranges,

@@ -152,6 +152,11 @@ typedef struct AlexManifestPage
 #define ALEX_MANIFEST_RUNS \
 	((BLCKSZ - offsetof(AlexManifestPage, runs)) / sizeof(AlexRun))
 
+/* Overflow pages, and runs, retired ones included, at most */
+#define ALEX_MAX_OVERFLOW		30
+#define ALEX_MAX_LISTED_RUNS \
+	(ALEX_META_RUNS + ALEX_MAX_OVERFLOW * ALEX_MANIFEST_RUNS)
+
 StaticAssertDecl(offsetof(AlexMetaPage, runs) == 200, "AlexMetaPage is on disk");
 StaticAssertDecl(offsetof(AlexManifestPage, runs) == 64,
 				 "AlexManifestPage is on disk");

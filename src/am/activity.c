@@ -72,7 +72,7 @@ static HTAB *activities;
 #define FIRST_RETRY_MS		32
 #define FIRST_RETRY_FAILED_MS	1000
 #define LAST_RETRY_MS		(60 * 1000)
-/* After so many attempts it is dropped. */
+/* After so many attempts that failed it is dropped. */
 #define MAX_ATTEMPTS		16
 
 Size
@@ -378,7 +378,7 @@ alex_request_finish(const AlexRequest *request, AlexRequestOutcome outcome)
 	activity->failed = outcome == ALEX_REQUEST_FAILED;
 	if (outcome == ALEX_REQUEST_DROP ||
 		(outcome == ALEX_REQUEST_DONE && !activity->asked_again) ||
-		activity->attempts >= MAX_ATTEMPTS)
+		(activity->failed && activity->attempts >= MAX_ATTEMPTS))
 		activity->state = ALEX_REQUEST_NONE;
 	else if (activity->asked_again && !activity->failed)
 		make_due(activity);
@@ -388,7 +388,7 @@ alex_request_finish(const AlexRequest *request, AlexRequestOutcome outcome)
 			FIRST_RETRY_FAILED_MS : FIRST_RETRY_MS;
 		int			delay = Min(first << activity->attempts, LAST_RETRY_MS);
 
-		activity->attempts++;
+		activity->attempts = Min(activity->attempts + 1, MAX_ATTEMPTS);
 		activity->state = ALEX_REQUEST_WAITING;
 		activity->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													delay);

@@ -47,6 +47,10 @@
 #include "alex/merge.h"
 #include "alex/worker.h"
 
+/* What alex_compact_due is writing, or has written in vain. */
+static AlexWrittenPages unfinished;
+static uint64 unfinished_incarnation;	/* of the index */
+
 static void
 publish_change(AlexManifestChange *change, void *context)
 {
@@ -323,6 +327,24 @@ compact_chosen(Relation index, const AlexManifest *manifest, AlexPart part,
 	report(&compaction);
 }
 
+/*
+ * A slice lists a new run, and may list the rest of each old one, while these
+ * stay listed, too.  Leaves the smallest runs for which the manifest has room, if
+ * it has not for all that were chosen.
+ */
+static int
+leave_room(const AlexManifest *manifest, const AlexRun **chosen, int n,
+		   const AlexRun **suspect)
+{
+	int			room = (int) ALEX_MAX_LISTED_RUNS - manifest->nruns - 1;
+
+	if (n <= room)
+		return n;
+	qsort(chosen, n, sizeof(AlexRun *), alex_compare_by_size);
+	*suspect = NULL;
+	return room >= 2 ? room : 0;
+}
+
 /* Compacts what is due in a part, or a slice of it; false if nothing is. */
 static bool
 compact_part(Relation index, AlexPart part, bool all, bool ranges,
@@ -340,6 +362,8 @@ compact_part(Relation index, AlexPart part, bool all, bool ranges,
 	if (all || !alex_too_much_retired(manifest))
 		n = alex_choose_runs(index, manifest, part, all, ranges, chosen,
 							 &suspect);
+	if (!all)
+		n = leave_room(manifest, chosen, n, &suspect);
 	if (n > 0)
 		compact_chosen(index, manifest, part, chosen, n, all, suspect,
 					   written);
@@ -369,18 +393,39 @@ alex_compact_all(Relation index)
 		pfree(written.pages);
 }
 
+/*
+ * Frees what a compaction by this process, which was cancelled or failed, has
+ * written.  If somebody has found the pages before us, they carry other stamps.
+ */
+static void
+free_unfinished(Relation index, uint64 incarnation)
+{
+	if (unfinished.npages > 0 && unfinished_incarnation == incarnation)
+		alex_written_pages_free(index, &unfinished);
+	if (unfinished.context != NULL)
+		MemoryContextReset(unfinished.context);
+	else
+		unfinished.context = AllocSetContextCreate(TopMemoryContext,
+												   "alexam unfinished compaction",
+												   ALLOCSET_SMALL_SIZES);
+	unfinished.pages = NULL;
+	unfinished.npages = unfinished.max_pages = 0;
+	unfinished_incarnation = incarnation;
+}
+
 void
 alex_compact_due(Relation index)
 {
-	AlexWrittenPages written = {.context = CurrentMemoryContext};
+	AlexManifest *manifest = alex_manifest_read(index);
 	bool		ranges = alex_range_scans(index, true);
 
+	free_unfinished(index, manifest->incarnation);
 	do
 	{
 		alex_remove_retired(index);
-	} while (alex_compact_step(index, ranges, &written));
-	if (written.pages != NULL)
-		pfree(written.pages);
+	} while (alex_compact_step(index, ranges, &unfinished));
+	free_unfinished(index, manifest->incarnation);
+	pfree(manifest);
 }
 
 /* Does the run go with those retired at "newest" and before? */

@@ -29,9 +29,9 @@ PG_FUNCTION_INFO_V1(alex_compact);
  * Seals the log and merges all runs into one.
  *
  * The table is locked as VACUUM locks it.  We must not wait for that lock, or
- * for the maintenance lock, while this session holds a pin on one of the
- * index's pages, since VACUUM may hold them and wait for the pin (hazard
- * H17): hence no open cursor may be using the index.
+ * for the maintenance lock, while this session holds a pin on a page of one of the
+ * table's indexes, or is there in its reader's place, since VACUUM may hold them
+ * and wait for that (hazard H17): hence no open cursor may be using the table.
  */
 Datum
 alex_compact(PG_FUNCTION_ARGS)
@@ -58,7 +58,6 @@ alex_compact(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("could not open parent table of index \"%s\"",
 						RelationGetRelationName(index))));
-	CheckTableNotInUse(index, "alex_compact");
 	CheckTableNotInUse(table, "alex_compact");
 	LockRelation(table, ShareUpdateExclusiveLock);
 

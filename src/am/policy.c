@@ -268,7 +268,8 @@ alex_slice_pages(const AlexManifest *manifest)
 /*
  * Where runs come faster than they can be merged because of what is retired,
  * they are merged all the same: the file has room for them once more, then,
- * but reading it does not become slower and slower.
+ * but reading it does not become slower and slower.  The rest of a manifest
+ * that is full of retired runs is for seals.
  */
 bool
 alex_too_much_retired(const AlexManifest *manifest)
@@ -276,9 +277,17 @@ alex_too_much_retired(const AlexManifest *manifest)
 	uint64		live;
 	uint64		retired;
 	bool		many = false;
+	int			nretired = manifest->nruns;
 
 	for (int part = 0; part < ALEX_PARTS; part++)
-		many |= alex_count_live_runs(manifest, part) > ALEX_MANY_RUNS;
+	{
+		int			nlive = alex_count_live_runs(manifest, part);
+
+		many |= nlive > ALEX_MANY_RUNS;
+		nretired -= nlive;
+	}
+	if (nretired >= ALEX_MANY_LISTED_RUNS)
+		return true;
 	count_leaf_pages(manifest, &live, &retired);
 	return retired > MIN_SLICE &&
 		retired * 100 > live * (many ? MAX_RETIRED_MANY : MAX_RETIRED);

@@ -52,8 +52,6 @@
 /* So many entries of a batch are a run, unless the index is much larger. */
 #define MIN_LARGE_BATCH			32768
 
-/* With more in the manifest, inserters do not seal; it has room for more. */
-#define MAX_LISTED_RUNS			1024
 
 static void
 publish_freeze(AlexManifestChange *change, void *context)
@@ -305,6 +303,13 @@ seal_frozen(Relation index, const AlexManifest *manifest)
 	alex_space_free(index, pages, npages);
 }
 
+/* Has the manifest room for what a seal lists?  Found out before it writes. */
+static inline bool
+has_room(const AlexManifest *manifest)
+{
+	return manifest->nruns + MAX_SEALED_RUNS <= ALEX_MAX_LISTED_RUNS;
+}
+
 void
 alex_seal(Relation index, uint64 minimum)
 {
@@ -315,14 +320,15 @@ alex_seal(Relation index, uint64 minimum)
 	AlexManifest *manifest = alex_manifest_read(index);
 	uint64		count;
 
-	if (manifest->frozen.generation != 0)
+	if (manifest->frozen.generation != 0 && has_room(manifest))
 	{
 		seal_frozen(index, manifest);
 		manifest = alex_manifest_read(index);
 	}
 
 	(void) alex_log_count(index, &manifest->active, &count);
-	if (count >= minimum)
+	if (count >= minimum && manifest->frozen.generation == 0 &&
+		has_room(manifest))
 	{
 		freeze(index);
 		ALEX_FAILPOINT("seal-after-freeze");
@@ -356,7 +362,7 @@ direct_seal(Relation index, AlexEntry *const entries[ALEX_PARTS],
 	AlexRun		runs[MAX_SEALED_RUNS];
 	int			nruns;
 
-	if (manifest->nruns >= MAX_LISTED_RUNS)
+	if (manifest->nruns >= ALEX_MANY_LISTED_RUNS)
 		return false;
 
 	nruns = write_runs(index, manifest, 0, NULL, entries, nentries, runs);
@@ -412,21 +418,18 @@ alex_relieve(Relation index)
 {
 	AlexManifest *manifest = alex_manifest_read(index);
 	int			most = 0;
-	bool		many;
+	bool		many = manifest->nruns >= ALEX_MANY_LISTED_RUNS;
 
 	for (int part = 0; part < ALEX_PARTS; part++)
 		most = Max(most, alex_count_live_runs(manifest, part));
-	many = most > ALEX_MANY_RUNS;
+	many |= most > ALEX_MANY_RUNS;
 
-	if (most > 1)
+	if (many || most > 1)
 		(void) alex_request_compaction(index, many);
 	if (many &&
 		ConditionalLockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock))
 	{
-		if (manifest->nruns < MAX_LISTED_RUNS)
-			alex_compact_due(index);
-		else
-			alex_remove_retired(index);
+		alex_compact_due(index);
 		UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 	}
 	pfree(manifest);
@@ -480,7 +483,7 @@ alex_try_seal(Relation index, uint64 minimum)
 	if (!ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
 		return;
 	manifest = alex_manifest_read(index);
-	if (manifest->nruns < MAX_LISTED_RUNS)
+	if (manifest->nruns < ALEX_MANY_LISTED_RUNS)
 		alex_seal(index, minimum);
 	pfree(manifest);
 	UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);

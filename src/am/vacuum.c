@@ -620,25 +620,26 @@ alex_vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 
 	LockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 
+	/* first of all, so that there is room in the manifest */
+	(void) alex_remove_retired(index);
+
 	/*
 	 * Entries that VACUUM has marked stay in the log until it is sealed, and an
 	 * inserter who does that may be long in coming.  A frozen generation that a
 	 * crash left is sealed now, too.
+	 *
+	 * The sweep comes before compaction: an autovacuum that is cancelled in that
+	 * again and again must not leave more orphans each time.
 	 */
 	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
 	{
 		alex_seal(index, alex_log_limit(index));
+		stats->pages_free = alex_sweep(index);
 		UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
 	}
 
 	alex_compact_due(index);
 	all_removed = alex_remove_retired(index);
-
-	if (ConditionalLockPage(index, ALEX_SEAL_LOCK, ExclusiveLock))
-	{
-		stats->pages_free = alex_sweep(index);
-		UnlockPage(index, ALEX_SEAL_LOCK, ExclusiveLock);
-	}
 
 	UnlockPage(index, ALEX_MAINTENANCE_LOCK, ExclusiveLock);
 

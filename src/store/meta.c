@@ -24,8 +24,8 @@
 #include "alex/store.h"
 #include "alex/wal.h"
 
-/* The metapage, overflow pages and one more page fit into one record. */
-#define ALEX_MAX_OVERFLOW		(ALEX_RECORD_BLOCKS - 2)
+StaticAssertDecl(ALEX_MAX_OVERFLOW + 2 <= ALEX_RECORD_BLOCKS,
+				 "the metapage, overflow pages and one more fit into one record");
 
 static Size
 manifest_size(int nruns)

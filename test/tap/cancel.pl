@@ -123,5 +123,44 @@ END
 compare_scans($node, 'reused', 'H1');
 check_index($node, 'reused_k', 'H1');
 
+# A compaction that fails again and again leaves no more pages each time: VACUUM
+# looks for orphans before it compacts, and a session frees what it has written
+# in vain before it tries again.
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE again (k bigint) WITH (autovacuum_enabled = off);
+CREATE INDEX again_k ON again USING alex (k);
+END
+my $run = 'INSERT INTO again SELECT (random() * 1e15)::bigint FROM generate_series(1, 3000);';
+my $settings = 'SET alexam.batch_size = 10000; SET alexam.direct_seal_threshold = 100;';
+
+# The statement, so many times in one session, fails when it compacts.
+sub fail_to_compact
+{
+	my ($sql, $times) = @_;
+	my ($ret, $out, $errors) = $node->psql('postgres',
+		"$settings\nSET alexam.failpoint = 'compact-before-install';\n" . "$sql\n" x $times,
+		on_error_stop => 0);
+
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(scalar(() = $errors =~ /failpoint/g), $times, "$sql: compaction fails");
+	return (page_counts($node, 'again_k'))[2];
+}
+
+$node->safe_psql('postgres', $settings . $run x 9);
+my $once = fail_to_compact('VACUUM again;', 1);
+cmp_ok($once, '>', 10, 'VACUUM: pages are left');
+cmp_ok(fail_to_compact('VACUUM again;', 1), '<', $once * 1.5, "VACUUM: no more each time ($_)")
+  foreach (2 .. 4);
+
+$node->safe_psql('postgres', $settings . $run x 3);
+my $before = (page_counts($node, 'again_k'))[2];
+$once = fail_to_compact($run, 1) - $before;
+cmp_ok($once, '>', 10, 'INSERT: pages are left');
+$before = (page_counts($node, 'again_k'))[2];
+cmp_ok(fail_to_compact($run, 4) - $before, '<', $once * 2, 'INSERT: no more each time');
+$node->safe_psql('postgres', 'VACUUM again');
+is((page_counts($node, 'again_k'))[2], 0, 'VACUUM finds all orphans');
+check_index($node, 'again_k', 'failed compactions');
+
 $node->stop;
 done_testing();

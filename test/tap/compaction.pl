@@ -347,6 +347,27 @@ foreach my $how ('KILL', 'compact-before-install!', 'compact-before-safexid!')
 }
 
 #
+# ALTER COLUMN TYPE gives the file to another index if the table need not be
+# written anew; runs of that one are merged, too.
+#
+$node->safe_psql('postgres', <<'END');
+CREATE TABLE kept (k timestamp(3)) WITH (autovacuum_enabled = off);
+CREATE INDEX kept_k ON kept USING alex (k);
+END
+my $kept_runs = "SET alexam.batch_size = 10000; SET alexam.direct_seal_threshold = 100;\n"
+  . ("INSERT INTO kept SELECT '2020-01-01'::timestamp + random() * interval '1 year' FROM generate_series(1, 600);\n" x RUNS_TO_MERGE);
+$node->safe_psql('postgres', $kept_runs);
+wait_compacted('before ALTER COLUMN TYPE', 0, 'kept_k');
+my $kept_file = $node->safe_psql('postgres', q{SELECT 'kept_k'::regclass::oid, pg_relation_filenode('kept_k')});
+$node->safe_psql('postgres', 'ALTER TABLE kept ALTER k TYPE timestamp(6)');
+my $file = $node->safe_psql('postgres', q{SELECT 'kept_k'::regclass::oid, pg_relation_filenode('kept_k')});
+ok($file ne $kept_file && (split(/\|/, $file))[1] eq (split(/\|/, $kept_file))[1],
+	'ALTER COLUMN TYPE: another index, the same file');
+my $kept_compactions = counter('compactions', 'kept_k');
+$node->safe_psql('postgres', $kept_runs);
+wait_compacted('after ALTER COLUMN TYPE', $kept_compactions, 'kept_k');
+
+#
 # With everybody else at work.
 #
 my %scripts = (
