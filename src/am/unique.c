@@ -444,12 +444,15 @@ report_missing(Relation heap, Relation index)
 
 /*
  * The batch in which entries of the index may wait, with room for one more, or
- * NULL.
+ * NULL.  Logical replication looks for the row of a replica identity by a scan of
+ * its index under a dirty snapshot, and waits for a transaction that is
+ * inserting it: such a scan knows nothing of claims, and must find the entry
+ * (hazard H4).
  */
 static AlexPendingBatch *
 waiting_room(Relation index, AlexUniqueState *state)
 {
-	if (!alex_pending_is_allowed())
+	if (!alex_pending_is_allowed() || index->rd_index->indisreplident)
 		return NULL;
 	if (unlikely(state->batch == NULL || state->epoch != alex_pending_epoch))
 	{

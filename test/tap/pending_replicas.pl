@@ -189,6 +189,35 @@ foreach my $threshold (1000000, 10)
 	$standby->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP on) l');
 }
 
+#
+# H4: a change of a row that a session of the subscriber is inserting waits for
+# that, although the index that identifies the row is of alex, and unique.
+#
+$primary->safe_psql('postgres', <<'END');
+CREATE TABLE identity (k int8 PRIMARY KEY, v int);
+INSERT INTO identity VALUES (7, 0), (8, 0);
+CREATE PUBLICATION identity FOR TABLE identity;
+END
+$standby->safe_psql('postgres', <<'END');
+CREATE TABLE identity (k int8 NOT NULL, v int);
+SET client_min_messages = error;
+CREATE UNIQUE INDEX identity_k ON identity USING alex (k);
+ALTER TABLE identity REPLICA IDENTITY USING INDEX identity_k;
+END
+$standby->safe_psql('postgres',
+	"CREATE SUBSCRIPTION identity CONNECTION \$\$$connection\$\$ PUBLICATION identity WITH (copy_data = off)");
+my $inserter = $standby->background_psql('postgres');
+$inserter->query_safe('BEGIN; INSERT INTO identity SELECT k, 1 FROM generate_series(7, 8) k;');
+$primary->safe_psql('postgres', 'DELETE FROM identity WHERE k = 7; UPDATE identity SET v = 2 WHERE k = 8');
+ok($standby->poll_query_until('postgres',
+		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'logical replication worker' AND wait_event_type = 'Lock'}),
+	'H4: logical replication waits for a row in progress');
+$inserter->query_safe('COMMIT');
+$inserter->quit;
+wait_for_apply($primary, $standby, 'identity');
+is($standby->safe_psql('postgres', 'SELECT k, v FROM identity ORDER BY k'), '8|2', 'H4: and changes it');
+check_index($standby, 'identity_k', 'H4: replica identity');
+
 $standby->stop;
 $primary->stop;
 done_testing();
