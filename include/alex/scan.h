@@ -251,6 +251,7 @@ typedef struct AlexScan
 	bool		pin_leaves;		/* ... because we pin their leaf pages */
 	bool		has_place;		/* ... because we entered by try_enter */
 	bool		place_is_used;	/* something was read since */
+	BlockNumber place_block;	/* entered for this leaf page */
 	bool		is_reader;		/* ... of the memtable: because we entered */
 	ResourceOwner place_owner;	/* of has_place and is_reader */
 	bool		has_entries;	/* there may be something to let go of */
@@ -327,6 +328,7 @@ alex_scan_try_enter(AlexScan *state, BlockNumber block)
 		return;
 	state->has_place = true;
 	state->place_is_used = false;
+	state->place_block = block;
 	state->place_owner = CurrentResourceOwner;
 }
 
@@ -336,7 +338,7 @@ alex_scan_move(AlexScan *state, BlockNumber block)
 {
 	if (!state->has_place)
 		return;
-	if (state->place_is_used)
+	if (state->place_is_used || state->place_block != block)
 		alex_readers_move(block);
 	state->place_is_used = true;
 }
