@@ -100,6 +100,9 @@ alex_require_preload(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("alexam must be loaded via shared_preload_libraries"),
 				 errhint("Add alexam to shared_preload_libraries and restart the server.")));
+
+	/* where it cannot be found out, let it be an error of no consequence */
+	(void) alex_database_birth();
 }
 
 #ifdef ALEX_FAILPOINTS

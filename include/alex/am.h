@@ -386,8 +386,11 @@ extern void alex_relieve(Relation index);
  * freed.
  *
  * alex_compact_due: removes retired runs whose time has come, and compacts step by
- * step until nothing is due.  If it fails, its next call in this process frees
- * what was written; else VACUUM does.
+ * step until nothing is due.
+ *
+ * If alex_compact_all or alex_compact_due fails, the next call of one of them by
+ * this process frees what was written, if it is for the same index; else VACUUM
+ * does.
  */
 extern void alex_compact_all(Relation index);
 extern bool alex_compact_step(Relation index, bool ranges,

@@ -47,13 +47,6 @@ typedef enum AlexMemtableState
 /* The bit of a run in "hinted_runs". */
 #define ALEX_HINTED_RUN(run)	(UINT64CONST(1) << ((run) % 64))
 
-/* A relation file, of a database that may have had namesakes. */
-typedef struct AlexRegistryKey
-{
-	RelFileNodeBackend node;
-	uint64		database_birth;
-} AlexRegistryKey;
-
 /*
  * One index's place in the registry, in shared memory.  The first three
  * atomics are written under the lock and may be read without it, see
@@ -70,7 +63,8 @@ typedef struct AlexMemtable
 	LWLock		lock;
 	/* the rest is protected by the lock */
 	bool		occupied;
-	AlexRegistryKey key;
+	RelFileNodeBackend node;
+	uint64		database_birth; /* databases may have had namesakes */
 	uint64		incarnation;
 	uint64		dead_epoch;
 	AlexMemtableState state;
@@ -425,16 +419,18 @@ extern bool alex_private_log_skip(const AlexPrivateLog *log, uint64 generation,
  * enter and leave nest; try_enter fails when this backend is inside already.
  * move says that a scan has done with all TIDs that it read so far; only for
  * whoever entered by try_enter.  These two say on which leaf page the TIDs are
- * that it will read until it moves or leaves.  leave raises no error.
+ * that it will read until it moves or leaves.  Who leaves tells whether it is the
+ * one that was inside first, as enter returned, and try_enter when it succeeded.
+ * leave raises no error.
  */
 #define ALEX_READER_ANYWHERE	InvalidBlockNumber
 
 extern Size alex_readers_shmem_size(void);
 extern void alex_readers_shmem_init(void);
-extern void alex_readers_enter(Relation index);
+extern bool alex_readers_enter(Relation index);
 extern bool alex_readers_try_enter(Relation index, BlockNumber block);
 extern void alex_readers_move(BlockNumber block);
-extern void alex_readers_leave(void);
+extern void alex_readers_leave(bool outermost);
 /* Is this backend inside an index? */
 extern bool alex_readers_are_inside(void);
 

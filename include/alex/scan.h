@@ -253,6 +253,7 @@ typedef struct AlexScan
 	bool		place_is_used;	/* something was read since */
 	BlockNumber place_block;	/* entered for this leaf page */
 	bool		is_reader;		/* ... of the memtable: because we entered */
+	bool		is_outermost;	/* ... as the first scan of this backend */
 	ResourceOwner place_owner;	/* of has_place and is_reader */
 	bool		has_entries;	/* there may be something to let go of */
 	bool		snapshot_is_mvcc;
@@ -311,7 +312,7 @@ extern uint64 alex_duplicates_dropped;
 static inline void
 alex_scan_enter(AlexScan *state)
 {
-	alex_readers_enter(state->index);
+	state->is_outermost = alex_readers_enter(state->index);
 	state->is_reader = true;
 	state->place_owner = CurrentResourceOwner;
 	state->has_entries = true;
@@ -348,9 +349,9 @@ static inline void
 alex_scan_leave(AlexScan *state)
 {
 	if (state->is_reader)
-		alex_readers_leave();
+		alex_readers_leave(state->is_outermost);
 	if (state->has_place)
-		alex_readers_leave();
+		alex_readers_leave(true);
 	state->is_reader = false;
 	state->has_place = false;
 }

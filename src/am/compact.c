@@ -47,7 +47,7 @@
 #include "alex/merge.h"
 #include "alex/worker.h"
 
-/* What alex_compact_due is writing, or has written in vain. */
+/* What this process is writing, or has written in vain, for its last index. */
 static AlexWrittenPages unfinished;
 static uint64 unfinished_incarnation;	/* of the index */
 
@@ -382,17 +382,6 @@ alex_compact_step(Relation index, bool ranges, AlexWrittenPages *written)
 	return false;
 }
 
-void
-alex_compact_all(Relation index)
-{
-	AlexWrittenPages written = {.context = CurrentMemoryContext};
-
-	for (int part = 0; part < ALEX_PARTS; part++)
-		(void) compact_part(index, part, true, false, &written);
-	if (written.pages != NULL)
-		pfree(written.pages);
-}
-
 /*
  * Frees what a compaction by this process, which was cancelled or failed, has
  * written.  If somebody has found the pages before us, they carry other stamps.
@@ -411,6 +400,18 @@ free_unfinished(Relation index, uint64 incarnation)
 	unfinished.pages = NULL;
 	unfinished.npages = unfinished.max_pages = 0;
 	unfinished_incarnation = incarnation;
+}
+
+void
+alex_compact_all(Relation index)
+{
+	AlexManifest *manifest = alex_manifest_read(index);
+
+	free_unfinished(index, manifest->incarnation);
+	for (int part = 0; part < ALEX_PARTS; part++)
+		(void) compact_part(index, part, true, false, &unfinished);
+	free_unfinished(index, manifest->incarnation);
+	pfree(manifest);
 }
 
 void

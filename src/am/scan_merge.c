@@ -266,7 +266,7 @@ choose_interlock(AlexScan *state)
 	else if (state->has_place)
 	{
 		state->has_place = false;
-		alex_readers_leave();
+		alex_readers_leave(true);
 	}
 	state->pin_leaves = state->interlock && !state->has_place;
 }

@@ -53,6 +53,14 @@ typedef struct AlexReaderPlace
 static AlexReaderPlace *places;
 static int	depth = 0;			/* how often this backend is inside */
 
+/*
+ * Where the outermost of several scans that are inside is; nowhere in particular
+ * once it has left.  A uniqueness check beside a cursor, say, is over soon, and
+ * the cursor must not be taken to be anywhere after that.
+ */
+static uint64 outermost_index;
+static uint64 outermost_block;
+
 /* Every process that can run a query has a number below this. */
 static int
 number_of_places(void)
@@ -97,10 +105,11 @@ static void
 leave_at_exit(int code, Datum argument)
 {
 	depth = 1;
-	alex_readers_leave();
+	alex_readers_leave(true);
 }
 
-static void
+/* Returns whether this is the outermost one that is inside. */
+static bool
 enter(Relation index, BlockNumber block)
 {
 	AlexReaderPlace *place = &places[MyProc->pgprocno];
@@ -114,6 +123,11 @@ enter(Relation index, BlockNumber block)
 
 	if (depth++ > 0)
 	{
+		if (depth == 2)
+		{
+			outermost_index = pg_atomic_read_u64(&place->index);
+			outermost_block = pg_atomic_read_u64(&place->block);
+		}
 		if (pg_atomic_read_u64(&place->index) != index_number(index))
 			pg_atomic_write_u64(&place->index, 0);
 		pg_atomic_write_u64(&place->block, ALEX_READER_ANYWHERE);
@@ -126,17 +140,18 @@ enter(Relation index, BlockNumber block)
 		pg_atomic_write_u64(&place->block, block);
 		/* a full barrier, like the one below */
 		pg_atomic_fetch_add_u64(&place->counter, 1 + (counter & 1));
-		return;
+		return true;
 	}
 
 	/* what we read from the memtable must come after this is seen */
 	pg_memory_barrier();
+	return false;
 }
 
-void
+bool
 alex_readers_enter(Relation index)
 {
-	enter(index, ALEX_READER_ANYWHERE);
+	return enter(index, ALEX_READER_ANYWHERE);
 }
 
 bool
@@ -144,8 +159,7 @@ alex_readers_try_enter(Relation index, BlockNumber block)
 {
 	if (depth > 0)
 		return false;
-	enter(index, block);
-	return true;
+	return enter(index, block);
 }
 
 bool
@@ -163,7 +177,10 @@ alex_readers_move(BlockNumber block)
 
 	/* others of our scans are inside, too, and may not have done */
 	if (depth > 1)
+	{
+		outermost_block = block;
 		return;
+	}
 	/* the heap was looked at before; for a read barrier see below */
 	pg_read_barrier();
 	pg_atomic_write_u64(&place->block, block);
@@ -172,28 +189,51 @@ alex_readers_move(BlockNumber block)
 }
 
 void
-alex_readers_leave(void)
+alex_readers_leave(bool outermost)
 {
 	AlexReaderPlace *place = &places[MyProc->pgprocno];
 	uint64		counter;
 
-	if (depth == 0 || --depth > 0)
+	if (depth == 0)
 		return;
+	depth--;
 	/*
 	 * All that was read must have been read before this is seen.  Read
 	 * barriers keep later stores back, too, on every platform: they are
 	 * acquire fences.
 	 */
 	pg_read_barrier();
+	if (depth > 0 && outermost)
+	{
+		outermost_index = 0;
+		outermost_block = ALEX_READER_ANYWHERE;
+	}
+	else if (depth == 1)
+	{
+		/* VACUUM may be waiting for the counter, for the sake of that one */
+		pg_atomic_write_u64(&place->block, outermost_block);
+		pg_write_barrier();
+		pg_atomic_write_u64(&place->index, outermost_index);
+	}
+	if (depth > 0)
+		return;
 	counter = pg_atomic_read_u64(&place->counter);
 	if (counter & 1)
 		pg_atomic_write_u64(&place->counter, counter + 1);
 }
 
-/* May a backend that is at that place have TIDs of one of the blocks? */
+/* May whoever is at the place have TIDs of one of the blocks of the index? */
 static bool
-is_concerned(uint64 block, const uint8 *blocks, BlockNumber nblocks)
+is_concerned(AlexReaderPlace *place, uint64 number, const uint8 *blocks,
+			 BlockNumber nblocks)
 {
+	uint64		inside = pg_atomic_read_u64(&place->index);
+	uint64		block;
+
+	if (inside != 0 && inside != number)
+		return false;
+	pg_read_barrier();
+	block = pg_atomic_read_u64(&place->block);
 	return blocks == NULL || block >= nblocks ||
 		(blocks[block / 8] >> (block % 8) & 1) != 0;
 }
@@ -208,19 +248,14 @@ alex_readers_wait(Relation index, const uint8 *blocks, BlockNumber nblocks)
 	for (int i = 0; i < number_of_places(); i++)
 	{
 		uint64		counter = pg_atomic_read_u64(&places[i].counter);
-		uint64		inside;
-		uint64		block;
 
 		if (i == MyProc->pgprocno || (counter & 1) == 0)
 			continue;
-		pg_read_barrier();
-		inside = pg_atomic_read_u64(&places[i].index);
-		block = pg_atomic_read_u64(&places[i].block);
-		if ((inside != 0 && inside != number) ||
-			!is_concerned(block, blocks, nblocks))
-			continue;
 
-		while (pg_atomic_read_u64(&places[i].counter) == counter)
+		/* the page is told before the counter changes: read it after that */
+		pg_read_barrier();
+		while (is_concerned(&places[i], number, blocks, nblocks) &&
+			   pg_atomic_read_u64(&places[i].counter) == counter)
 		{
 			CHECK_FOR_INTERRUPTS();
 			(void) WaitLatch(MyLatch,

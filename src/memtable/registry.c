@@ -42,7 +42,7 @@ typedef struct AlexRegistry
 
 typedef struct AlexRegistryEntry
 {
-	AlexRegistryKey key;		/* hash key */
+	RelFileNodeBackend node;	/* hash key */
 	int			place;
 } AlexRegistryEntry;
 
@@ -102,24 +102,23 @@ alex_registry_shmem_init(void)
 	LWLockRegisterTranche(registry->registry_tranche, "AlexRegistry");
 	LWLockRegisterTranche(registry->memtable_tranche, "AlexMemtable");
 
-	control.keysize = sizeof(AlexRegistryKey);
+	control.keysize = sizeof(RelFileNodeBackend);
 	control.entrysize = sizeof(AlexRegistryEntry);
 	registry_hash = ShmemInitHash("alexam registry hash",
 								  alex_max_memtables, alex_max_memtables,
 								  &control, HASH_ELEM | HASH_BLOBS);
 }
 
-static AlexRegistryKey
-key_of(Relation index)
+static RelFileNodeBackend
+node_of(Relation index)
 {
-	AlexRegistryKey key;
+	RelFileNodeBackend node;
 
 	/* hashed as bytes: leave no padding undefined */
-	memset(&key, 0, sizeof(key));
-	key.node.node = index->rd_node;
-	key.node.backend = index->rd_backend;
-	key.database_birth = alex_database_birth();
-	return key;
+	memset(&node, 0, sizeof(node));
+	node.node = index->rd_node;
+	node.backend = index->rd_backend;
+	return node;
 }
 
 void
@@ -174,11 +173,12 @@ alex_memtable_publish(AlexMemtable *memtable)
 
 /* Gives a place to an index; both locks are held exclusively. */
 static void
-occupy(AlexMemtable *memtable, AlexRegistryKey key, uint64 incarnation)
+occupy(AlexMemtable *memtable, RelFileNodeBackend node, uint64 incarnation)
 {
 	alex_memtable_unload(memtable);
 	memtable->occupied = true;
-	memtable->key = key;
+	memtable->node = node;
+	memtable->database_birth = alex_database_birth();
 	memtable->incarnation = incarnation;
 	memtable->dead_epoch = 0;
 	memtable->in_recovery = false;
@@ -283,19 +283,19 @@ find_place(void)
 
 	memtable = lock_next_idle(NULL, &used, &place);
 	if (memtable != NULL)
-		hash_search(registry_hash, &memtable->key, HASH_REMOVE, NULL);
+		hash_search(registry_hash, &memtable->node, HASH_REMOVE, NULL);
 	return memtable;
 }
 
 AlexMemtable *
 alex_registry_lock(Relation index)
 {
-	AlexRegistryKey key = key_of(index);
+	RelFileNodeBackend node = node_of(index);
 	AlexRegistryEntry *entry;
 	AlexMemtable *memtable = NULL;
 
 	LWLockAcquire(&registry->lock, LW_SHARED);
-	entry = hash_search(registry_hash, &key, HASH_FIND, NULL);
+	entry = hash_search(registry_hash, &node, HASH_FIND, NULL);
 	if (entry != NULL)
 	{
 		memtable = &registry->places[entry->place];
@@ -319,7 +319,7 @@ alex_registry_touch(AlexMemtable *memtable)
 AlexMemtable *
 alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 {
-	AlexRegistryKey key = key_of(index);
+	RelFileNodeBackend node = node_of(index);
 	AlexRegistryEntry *entry;
 	AlexMemtable *memtable;
 	bool		found;
@@ -328,7 +328,7 @@ alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 	if (memtable == NULL)
 	{
 		LWLockAcquire(&registry->lock, LW_EXCLUSIVE);
-		entry = hash_search(registry_hash, &key, HASH_FIND, &found);
+		entry = hash_search(registry_hash, &node, HASH_FIND, &found);
 		if (found)
 		{
 			memtable = &registry->places[entry->place];
@@ -344,15 +344,16 @@ alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 			}
 
 			/* the table has an entry for every place, so this cannot fail */
-			entry = hash_search(registry_hash, &key, HASH_ENTER, &found);
+			entry = hash_search(registry_hash, &node, HASH_ENTER, &found);
 			entry->place = memtable - registry->places;
-			occupy(memtable, key, incarnation);
+			occupy(memtable, node, incarnation);
 		}
 		LWLockRelease(&registry->lock);
 	}
 
 	/* the file was rebuilt in place, or its number reused (hazard H10) */
-	if (memtable->incarnation != incarnation)
+	if (memtable->incarnation != incarnation ||
+		memtable->database_birth != alex_database_birth())
 	{
 		if (memtable->state == ALEX_MEMTABLE_LOADING)
 		{
@@ -360,7 +361,7 @@ alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 			LWLockRelease(&memtable->lock);
 			return NULL;
 		}
-		occupy(memtable, key, incarnation);
+		occupy(memtable, node, incarnation);
 	}
 
 	pg_atomic_write_u64(&memtable->last_used,

@@ -10,6 +10,8 @@
  * knows of a relation file must not be taken for that of its namesake (hazard
  * H10).  What is different is the file PG_VERSION in the database's directory:
  * it is written when the directory is made, here or in recovery, and never again.
+ * Should somebody touch it, backends that have looked before and after take what
+ * shared memory knows away from each other, which costs time only.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -33,7 +35,9 @@ alex_database_learn_birth(void)
 {
 	char		path[MAXPGPATH];
 	struct stat status;
-	uint64		parts[3];
+	uint64		parts[2];
+
+	Assert(CritSectionCount == 0);
 
 	/* whoever is connected keeps the database from being dropped or moved */
 	snprintf(path, sizeof(path), "%s/PG_VERSION", DatabasePath);
@@ -42,12 +46,12 @@ alex_database_learn_birth(void)
 				(errcode_for_file_access(),
 				 errmsg("could not stat file \"%s\": %m", path)));
 
-	parts[0] = status.st_ino;
-	parts[1] = status.st_mtime;
+	/* not the inode, whose number is unstable in some file systems */
+	parts[0] = status.st_mtime;
 #if defined(__APPLE__)
-	parts[2] = status.st_mtimespec.tv_nsec;
+	parts[1] = status.st_mtimespec.tv_nsec;
 #else
-	parts[2] = status.st_mtim.tv_nsec;
+	parts[1] = status.st_mtim.tv_nsec;
 #endif
 	alex_database_birth_known =
 		hash_bytes_extended((unsigned char *) parts, sizeof(parts), 0) | 1;

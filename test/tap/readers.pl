@@ -151,5 +151,72 @@ foreach my $list ('', ' AND k = ANY (ARRAY(SELECT k FROM t ORDER BY k LIMIT 60))
 	check_index($node, 't_k', $title);
 }
 
+#
+# A session with a cursor on one table checks uniqueness in another.  After that
+# it is where the cursor is, and nowhere else.
+#
+{
+	my $left = create_table(0, 300);
+	$node->safe_psql('postgres', <<'END');
+SET client_min_messages = error;
+CREATE TABLE u (k int);
+CREATE UNIQUE INDEX u_k ON u USING alex (k);
+INSERT INTO u VALUES (7);
+CREATE TABLE other (k int) WITH (autovacuum_enabled = off);
+INSERT INTO other SELECT generate_series(1, 1000);
+CREATE INDEX other_k ON other USING alex (k);
+DELETE FROM other WHERE k <= 500;
+END
+	my ($reader, $keys) = open_cursor($query, 10);
+	my $session = open_session($node, 'vacuum');
+
+	$reader->query('SAVEPOINT s');
+	$reader->query('INSERT INTO u VALUES (7)');
+	like($reader->{stderr}, qr/duplicate key/, 'a uniqueness check beside a cursor');
+	$reader->{stderr} = '';
+	$reader->query('ROLLBACK TO s');
+	send_statement($session, 'VACUUM (INDEX_CLEANUP on) other');
+	is(what_blocks($node, 'vacuum', 'VACUUM (INDEX_CLEANUP on) other'),
+		'idle', 'VACUUM of another table does not wait');
+	send_statement($session, $vacuum);
+	is(what_blocks($node, 'vacuum', $vacuum), 'Extension', 'VACUUM of the table does');
+	$keys .= "\n" . $reader->query('FETCH ALL FROM c');
+	ok($keys eq join("\n", @$left), 'no deleted row beside a uniqueness check');
+	$reader->query('COMMIT');
+	$session->query_safe('SELECT 1');
+	check_index($node, 't_k', 'a uniqueness check beside a cursor');
+	$_->quit foreach ($reader, $session);
+}
+
+#
+# Somebody touches the file that tells databases apart: sessions that have looked
+# before, and after, see the same.
+#
+{
+	my $oid = $node->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE datname = 'postgres'});
+	my $file = $node->data_dir . "/base/$oid/PG_VERSION";
+
+	$node->safe_psql('postgres', <<'END');
+DROP TABLE t;
+CREATE TABLE t (k int);
+CREATE INDEX t_k ON t USING alex (k);
+INSERT INTO t VALUES (1);
+END
+	my $old = open_session($node, 'old');
+	my $count = 'SELECT count(*) FROM t WHERE k > 0';
+
+	$old->query_safe('INSERT INTO t VALUES (2)');
+	is($old->query_safe($count), 2, 'a session that has looked');
+	utime(1000000000, 1000000000, $file) or die "$file: $!";
+	my $new = open_session($node, 'new');
+	foreach my $rows (3 .. 8)
+	{
+		($rows % 2 ? $new : $old)->query_safe("INSERT INTO t VALUES ($rows)");
+		is($_->query_safe($count), $rows, "$rows rows after the file was touched") foreach ($old, $new);
+	}
+	check_index($node, 't_k', 'the file was touched');
+	$_->quit foreach ($old, $new);
+}
+
 $node->stop;
 done_testing();
