@@ -108,7 +108,14 @@ RESET SESSION AUTHORIZATION;
 --
 -- Functions called by hand
 --
-SELECT alex_handler(NULL);
+-- (which error it is depends on the minor release)
+DO $$
+BEGIN
+	PERFORM alex_handler(NULL);
+	RAISE NOTICE 'called';
+EXCEPTION WHEN feature_not_supported OR undefined_function THEN
+	RAISE NOTICE 'refused';
+END $$;
 SELECT alex_handler(0);
 SELECT alex_check(NULL), alex_check('guarded.secrets_k', NULL), alex_compact(NULL), alex_stats(NULL);
 SELECT * FROM alex_runs(NULL);

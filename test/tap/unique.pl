@@ -29,21 +29,9 @@ $node->safe_psql('postgres', 'CREATE EXTENSION alexam');
 
 my $barrier = PostgreSQL::Test::Utils::tempdir() . '/go';
 
-# A session that goes on after errors.
 sub session
 {
-	my ($name) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
-
-	$session->query("SET application_name = '$name'");
-	return $session;
-}
-
-# Sends a statement without waiting for it.
-sub send_statement
-{
-	my ($session, $sql) = @_;
-	return $session->query_until(qr/sent/, "\\echo sent\n$sql;\n");
+	return open_session($node, @_);
 }
 
 # Waits until that statement of a session waits for something or is over.
