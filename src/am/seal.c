@@ -52,7 +52,6 @@
 /* So many entries of a batch are a run, unless the index is much larger. */
 #define MIN_LARGE_BATCH			32768
 
-
 static void
 publish_freeze(AlexManifestChange *change, void *context)
 {

@@ -18,8 +18,8 @@
  * slot) is true for ever: no hint ever has to be taken back.  The table has
  * lines of 64 bytes, each with the bits of 384 slots of one leaf page under a
  * tag that mixes stamp, relation file (databases are copied with their stamps,
- * and made anew with their numbers: see birth.c) and the range of slots.  A line may be given to other slots at any time,
- * which loses hints and does no harm.  What must never happen is that a bit is
+ * and made anew with their numbers: see birth.c) and the range of slots.  A line
+ * may be given to other slots at any time, which loses hints and does no harm.  What must never happen is that a bit is
  * seen under another tag than it was set under: therefore each line has a
  * sequence number, odd while the line is being changed, by which readers tell
  * whether tag and bits belong together.  Who finds a line being changed by
