@@ -272,6 +272,7 @@ alex_claims_have(Relation index, AlexPart part, uint64 low, uint64 high)
 					   &entry, 1, &more) > 0)
 			return true;
 	}
+
 	/*
 	 * The view is taken after this: a claim that has gone is in the index.
 	 * Goes with the write barrier of who ends claims.

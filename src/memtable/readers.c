@@ -175,7 +175,10 @@ alex_readers_move(BlockNumber block)
 
 	Assert(depth > 0);
 
-	/* others of our scans are inside, too, and may not have done */
+	/*
+	 * Others of our scans are inside, too, and may not have done.  We are the
+	 * outermost one, and will be on that page when they have left.
+	 */
 	if (depth > 1)
 	{
 		outermost_block = block;

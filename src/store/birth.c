@@ -10,6 +10,8 @@
  * knows of a relation file must not be taken for that of its namesake (hazard
  * H10).  What is different is the file PG_VERSION in the database's directory:
  * it is written when the directory is made, here or in recovery, and never again.
+ * (Where a file system keeps times in seconds, namesakes made in one second are
+ * not told apart.)
  * Should somebody touch it, backends that have looked before and after take what
  * shared memory knows away from each other, which costs time only.
  *
