@@ -106,6 +106,64 @@ RESET enable_seqscan;
 RESET SESSION AUTHORIZATION;
 
 --
+-- Estimates are counted, but not for those who may not see all rows
+--
+CREATE FUNCTION guarded.estimate(query text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+	estimate int;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN ' || query LOOP
+		IF line ~ 'Bitmap Index Scan' THEN
+			estimate := (regexp_match(line, 'rows=(\d+)'))[1];
+		END IF;
+	END LOOP;
+	RETURN estimate;
+END $$;
+CREATE TABLE guarded.plain (k int, owner name) WITH (autovacuum_enabled = off);
+CREATE TABLE guarded.whole (k int, owner name) PARTITION BY RANGE (k);
+CREATE TABLE guarded.part PARTITION OF guarded.whole FOR VALUES FROM (0) TO (1000) PARTITION BY RANGE (k);
+CREATE TABLE guarded.leaf PARTITION OF guarded.part FOR VALUES FROM (0) TO (1000)
+	WITH (autovacuum_enabled = off);
+CREATE TABLE guarded.behind (k int, owner name) WITH (autovacuum_enabled = off);
+CREATE VIEW guarded.barrier WITH (security_barrier) AS
+	SELECT * FROM guarded.behind WHERE owner = current_user;
+CREATE VIEW guarded.barriers WITH (security_barrier) AS
+	SELECT * FROM guarded.behind WHERE owner = current_user
+	UNION ALL SELECT * FROM guarded.behind WHERE owner = current_user;
+CREATE VIEW guarded.open AS SELECT * FROM guarded.behind WHERE owner = current_user;
+INSERT INTO guarded.plain SELECT i % 100, 'nobody' FROM generate_series(1, 10000) i;
+INSERT INTO guarded.plain SELECT 7, 'nobody' FROM generate_series(1, 777);
+INSERT INTO guarded.whole SELECT * FROM guarded.plain;
+INSERT INTO guarded.behind SELECT * FROM guarded.plain;
+CREATE INDEX ON guarded.plain USING alex (k);
+CREATE INDEX ON guarded.whole USING alex (k);
+CREATE INDEX ON guarded.behind USING alex (k);
+VACUUM guarded.plain, guarded.leaf, guarded.behind;
+ALTER TABLE guarded.plain ENABLE ROW LEVEL SECURITY;
+ALTER TABLE guarded.whole ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON guarded.plain USING (owner = current_user);
+CREATE POLICY mine ON guarded.whole USING (owner = current_user);
+GRANT SELECT ON guarded.plain, guarded.whole, guarded.barrier, guarded.barriers, guarded.open
+	TO regress_alex_reader;
+CREATE VIEW guarded.estimates AS
+SELECT tables.name, guarded.estimate(format('SELECT k FROM %s WHERE k = 7', tables.name)) AS of_877,
+	guarded.estimate(format('SELECT k FROM %s WHERE k = 8', tables.name)) AS of_100
+FROM (VALUES ('guarded.plain'), ('guarded.whole'), ('guarded.barrier'), ('guarded.barriers'), ('guarded.open'))
+	AS tables (name);
+GRANT SELECT ON guarded.estimates TO regress_alex_reader;
+SET enable_seqscan = off;
+SET enable_indexscan = off;
+SET enable_indexonlyscan = off;
+SELECT name, of_877, of_100 FROM guarded.estimates WHERE name NOT LIKE '%.barrier%' ORDER BY name;
+SET SESSION AUTHORIZATION regress_alex_reader;
+SELECT name, of_877 = of_100 AS alike FROM guarded.estimates ORDER BY name;
+RESET SESSION AUTHORIZATION;
+RESET enable_seqscan;
+RESET enable_indexscan;
+RESET enable_indexonlyscan;
+
+--
 -- Functions called by hand
 --
 -- (which error it is depends on the minor release)

@@ -102,6 +102,13 @@ extern AlexMemtable *alex_registry_attach(Relation index, uint64 incarnation,
  */
 extern AlexMemtable *alex_registry_lock(Relation index);
 
+/*
+ * Is a locked memtable that of this incarnation in this database?  It may be
+ * of a namesake, whose entries say nothing about the index (H10).
+ */
+extern bool alex_memtable_is_of(const AlexMemtable *memtable,
+								uint64 incarnation);
+
 /* Notes that the memtable is in use. */
 extern void alex_registry_touch(AlexMemtable *memtable);
 

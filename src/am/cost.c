@@ -360,6 +360,38 @@ clause_scan_key(PlannerInfo *root, const IndexOptInfo *info, Expr *clause,
 }
 
 /*
+ * May some rows be hidden from whoever sees the plan?  Row security may belong
+ * to an ancestor of the table, if it is that which the query names, and a
+ * security barrier to a view whose query is planned inside of another one.
+ */
+static bool
+may_hide_rows(PlannerInfo *root, Index relid)
+{
+	while (relid != 0)
+	{
+		RangeTblEntry *entry = planner_rt_fetch(relid, root);
+		AppendRelInfo *parent = root->append_rel_array == NULL ? NULL :
+		root->append_rel_array[relid];
+
+		if (entry->securityQuals != NIL || entry->security_barrier)
+			return true;
+		relid = parent == NULL ? 0 : parent->parent_relid;
+	}
+
+	while ((root = root->parent_root) != NULL)
+	{
+		ListCell   *cell;
+
+		foreach(cell, root->parse->rtable)
+		{
+			if (lfirst_node(RangeTblEntry, cell)->security_barrier)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
  * Counts the entries that all scans of the path read together, one for each
  * element of its arrays; *nscans is set to what core takes for their number.
  * False when they cannot be counted.
@@ -380,7 +412,7 @@ count_entries(PlannerInfo *root, const IndexPath *path, double *entries,
 		return false;
 
 	/* EXPLAIN must not count rows for those who may not see them */
-	if (planner_rt_fetch(info->rel->relid, root)->securityQuals != NIL)
+	if (may_hide_rows(root, info->rel->relid))
 		return false;
 
 	*nscans = 1;

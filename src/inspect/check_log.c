@@ -100,7 +100,7 @@ copy_memtable(AlexCheck *check, HeldGeneration *held)
 
 	usable = memtable->state == ALEX_MEMTABLE_READY &&
 		!memtable->in_recovery && !RecoveryInProgress() &&
-		memtable->incarnation == check->manifest->incarnation;
+		alex_memtable_is_of(memtable, check->manifest->incarnation);
 	for (int i = 0; usable && i < lengthof(memtable->generations); i++)
 	{
 		const AlexMemtableGeneration *generation = &memtable->generations[i];

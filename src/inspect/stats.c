@@ -187,7 +187,7 @@ count_memtable(Relation index, uint64 incarnation)
 		return counts;
 
 	if (memtable->state == ALEX_MEMTABLE_READY &&
-		memtable->incarnation == incarnation)
+		alex_memtable_is_of(memtable, incarnation))
 	{
 		counts.loaded = true;
 		for (int i = 0; i < lengthof(memtable->generations); i++)

@@ -316,6 +316,13 @@ alex_registry_touch(AlexMemtable *memtable)
 		pg_atomic_write_u64(&memtable->last_used, now);
 }
 
+bool
+alex_memtable_is_of(const AlexMemtable *memtable, uint64 incarnation)
+{
+	return memtable->incarnation == incarnation &&
+		memtable->database_birth == alex_database_birth();
+}
+
 AlexMemtable *
 alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 {
@@ -352,8 +359,7 @@ alex_registry_attach(Relation index, uint64 incarnation, uint64 *tenure)
 	}
 
 	/* the file was rebuilt in place, or its number reused (hazard H10) */
-	if (memtable->incarnation != incarnation ||
-		memtable->database_birth != alex_database_birth())
+	if (!alex_memtable_is_of(memtable, incarnation))
 	{
 		if (memtable->state == ALEX_MEMTABLE_LOADING)
 		{

@@ -546,7 +546,7 @@ alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
 	if (memtable == NULL)
 		return false;
 
-	if (memtable->incarnation == view->manifest->incarnation &&
+	if (alex_memtable_is_of(memtable, view->manifest->incarnation) &&
 		memtable->state == ALEX_MEMTABLE_READY)
 	{
 		for (int i = 0; i < lengthof(memtable->generations); i++)

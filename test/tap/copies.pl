@@ -150,6 +150,10 @@ VACUUM t;
 END
 	$primary->safe_psql('postgres',
 		"ALTER DATABASE $database SET TABLESPACE pg_default");
+	# the memtable that the index had there before is none of its own
+	is($primary->safe_psql($database,
+			"SELECT alex_check('t_k'), memtable_entries IS NULL FROM alex_stats('t_k')"),
+		'|t', "H10: after the move, $first first");
 	$primary->safe_psql($database, $first{$first});
 	is( $primary->safe_psql($database,
 			"SET enable_seqscan = off; SET enable_bitmapscan = off;
