@@ -190,6 +190,17 @@ CREATE FUNCTION alex_high_date(pg_catalog.timestamp) RETURNS pg_catalog.int8
 AS 'MODULE_PATHNAME', 'alex_high_date_timestamp'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
+-- The operators between timestamptz and the other two take these for local
+-- times, and depend on the session's time zone, as here.
+
+CREATE FUNCTION alex_low_date(pg_catalog.timestamptz) RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'alex_low_date_timestamptz'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION alex_high_date(pg_catalog.timestamptz) RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'alex_high_date_timestamptz'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
 CREATE FUNCTION alex_value_date(pg_catalog.int8) RETURNS pg_catalog.date
 AS 'MODULE_PATHNAME', 'alex_value_date'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -217,6 +228,14 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION alex_lane_timestamptz(pg_catalog.timestamptz) RETURNS pg_catalog.int8
 AS 'MODULE_PATHNAME', 'alex_lane_int8'
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION alex_lane_timestamptz(pg_catalog.timestamp) RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'alex_lane_timestamptz_timestamp'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION alex_lane_timestamptz(pg_catalog.date) RETURNS pg_catalog.int8
+AS 'MODULE_PATHNAME', 'alex_lane_timestamptz_date'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
 CREATE FUNCTION alex_value_timestamptz(pg_catalog.int8) RETURNS pg_catalog.timestamptz
 AS 'MODULE_PATHNAME', 'alex_value_timestamptz'
@@ -376,8 +395,8 @@ USING alex FAMILY datetime_ops AS
 	FUNCTION 1 alex_lane_timestamptz(pg_catalog.timestamptz),
 	FUNCTION 4 alex_value_timestamptz(pg_catalog.int8);
 
--- The operators between timestamptz and the other two depend on the session's
--- time zone, so an argument has no lane that holds for all sessions.
+-- There is no (timestamp, timestamptz): local times that are left out when
+-- clocks are put forward do not order as the points in time they stand for.
 
 ALTER OPERATOR FAMILY datetime_ops USING alex ADD
 	OPERATOR 1 pg_catalog.< (pg_catalog.date, pg_catalog.timestamp),
@@ -393,7 +412,29 @@ ALTER OPERATOR FAMILY datetime_ops USING alex ADD
 	OPERATOR 3 pg_catalog.= (pg_catalog.timestamp, pg_catalog.date),
 	OPERATOR 4 pg_catalog.>= (pg_catalog.timestamp, pg_catalog.date),
 	OPERATOR 5 pg_catalog.> (pg_catalog.timestamp, pg_catalog.date),
-	FUNCTION 1 (pg_catalog.timestamp, pg_catalog.date) alex_lane_timestamp(pg_catalog.date);
+	FUNCTION 1 (pg_catalog.timestamp, pg_catalog.date) alex_lane_timestamp(pg_catalog.date),
+
+	OPERATOR 1 pg_catalog.< (pg_catalog.date, pg_catalog.timestamptz),
+	OPERATOR 2 pg_catalog.<= (pg_catalog.date, pg_catalog.timestamptz),
+	OPERATOR 3 pg_catalog.= (pg_catalog.date, pg_catalog.timestamptz),
+	OPERATOR 4 pg_catalog.>= (pg_catalog.date, pg_catalog.timestamptz),
+	OPERATOR 5 pg_catalog.> (pg_catalog.date, pg_catalog.timestamptz),
+	FUNCTION 2 (pg_catalog.date, pg_catalog.timestamptz) alex_low_date(pg_catalog.timestamptz),
+	FUNCTION 3 (pg_catalog.date, pg_catalog.timestamptz) alex_high_date(pg_catalog.timestamptz),
+
+	OPERATOR 1 pg_catalog.< (pg_catalog.timestamptz, pg_catalog.timestamp),
+	OPERATOR 2 pg_catalog.<= (pg_catalog.timestamptz, pg_catalog.timestamp),
+	OPERATOR 3 pg_catalog.= (pg_catalog.timestamptz, pg_catalog.timestamp),
+	OPERATOR 4 pg_catalog.>= (pg_catalog.timestamptz, pg_catalog.timestamp),
+	OPERATOR 5 pg_catalog.> (pg_catalog.timestamptz, pg_catalog.timestamp),
+	FUNCTION 1 (pg_catalog.timestamptz, pg_catalog.timestamp) alex_lane_timestamptz(pg_catalog.timestamp),
+
+	OPERATOR 1 pg_catalog.< (pg_catalog.timestamptz, pg_catalog.date),
+	OPERATOR 2 pg_catalog.<= (pg_catalog.timestamptz, pg_catalog.date),
+	OPERATOR 3 pg_catalog.= (pg_catalog.timestamptz, pg_catalog.date),
+	OPERATOR 4 pg_catalog.>= (pg_catalog.timestamptz, pg_catalog.date),
+	OPERATOR 5 pg_catalog.> (pg_catalog.timestamptz, pg_catalog.date),
+	FUNCTION 1 (pg_catalog.timestamptz, pg_catalog.date) alex_lane_timestamptz(pg_catalog.date);
 
 CREATE OPERATOR FAMILY bool_ops USING alex;
 

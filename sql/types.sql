@@ -215,6 +215,51 @@ SELECT pg_temp.compare('{only}'::text[],
 	'SELECT float4send(t.k) FROM t_float4 t WHERE t.k >= ''NaN''::float8',
 	'SELECT float4send(t.k) FROM t_float4 t WHERE t.k < ''NaN''::float8');
 
+-- Between timestamptz and dates or timestamps the session's time zone decides:
+-- where clocks change at midnight, where a day was left out or came twice, far
+-- from UTC, and at the ends of the calendar.
+CREATE TABLE local_day (id serial, k date);
+CREATE TABLE local_point (id serial, k timestamptz);
+INSERT INTO local_day (k) SELECT day + i
+	FROM unnest('{1844-12-31,1867-10-18,2011-12-30,2018-02-18,2018-11-04,2026-03-29}'::date[]) day,
+		generate_series(-3, 3) i;
+INSERT INTO local_point (k) SELECT (k + time '00:00') AT TIME ZONE 'UTC' + step
+	FROM local_day, unnest('{-16 h,-15 h 56 min,-11 h,-10 h,-1 us,0,1 us,1 h,2 h,3 h,7 h,8 h 4 min,14 h}'::interval[]) step;
+INSERT INTO local_day (k)
+	VALUES ('-infinity'), ('4714-11-24 BC'), ('4714-11-25 BC'), ('294276-12-31'), ('294277-01-01'), ('5874897-12-31'), ('infinity');
+INSERT INTO local_point (k) VALUES ('-infinity'), ('4714-11-24 00:00:00+00 BC'), ('4714-11-24 12:00:00+00 BC'),
+	('4714-11-25 06:00:00+00 BC'), ('294276-12-31 12:00:00+00'), ('294276-12-31 23:59:59.999999+00'), ('infinity');
+CREATE TABLE days AS SELECT * FROM local_day;
+CREATE TABLE points AS SELECT * FROM local_point;
+CREATE TABLE times AS SELECT id, k AT TIME ZONE 'UTC' AS k FROM local_point;
+CREATE INDEX local_day_alex ON local_day USING alex (k);
+CREATE INDEX local_point_alex ON local_point USING alex (k DESC);
+VACUUM (ANALYZE) local_day, local_point, days, points, times;
+CREATE FUNCTION compare_local() RETURNS SETOF text LANGUAGE sql AS $$
+	SELECT pg_temp.compare(VARIADIC array_agg(format(query, operator)))
+	FROM unnest('{<,<=,=,>=,>}'::text[]) operator,
+		unnest(ARRAY['SELECT a.id AS n, t.id, t.k FROM points a, local_day t WHERE t.k %s a.k',
+					 'SELECT a.id AS n, t.id, t.k FROM days a, local_point t WHERE t.k %s a.k',
+					 'SELECT a.id AS n, t.id, t.k FROM times a, local_point t WHERE t.k %s a.k']) query;
+$$;
+SET timezone = 'UTC';
+SELECT compare_local();
+SET timezone = 'America/Sao_Paulo';
+SELECT compare_local();
+SET timezone = 'Pacific/Apia';
+SELECT compare_local();
+SET timezone = 'Asia/Manila';
+SELECT compare_local();
+SET timezone = 'America/Juneau';
+SELECT compare_local();
+SET timezone = 'Europe/Lisbon';
+SELECT compare_local();
+SET timezone = 'XXX+167';
+SELECT compare_local();
+SET timezone = 'XXX-167';
+SELECT compare_local();
+RESET timezone;
+
 -- A type of one's own: any function that returns a bigint makes the lanes.
 -- Without function 4 there are no index-only scans.
 CREATE TYPE version AS (major int2, minor int4);

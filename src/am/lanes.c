@@ -71,6 +71,10 @@ PG_FUNCTION_INFO_V1(alex_lane_timestamp_date);
 PG_FUNCTION_INFO_V1(alex_value_date);
 PG_FUNCTION_INFO_V1(alex_low_date_timestamp);
 PG_FUNCTION_INFO_V1(alex_high_date_timestamp);
+PG_FUNCTION_INFO_V1(alex_lane_timestamptz_timestamp);
+PG_FUNCTION_INFO_V1(alex_lane_timestamptz_date);
+PG_FUNCTION_INFO_V1(alex_low_date_timestamptz);
+PG_FUNCTION_INFO_V1(alex_high_date_timestamptz);
 
 /*
  * Complain about a lane that stands for no value of the type.
@@ -577,4 +581,100 @@ alex_high_date_timestamp(PG_FUNCTION_ARGS)
 	if (TIMESTAMP_IS_NOEND(timestamp))
 		PG_RETURN_INT64(DATEVAL_NOEND);
 	PG_RETURN_INT64(day_of_timestamp(timestamp));
+}
+
+/*
+ * Between timestamptz and the other two the session's time zone decides, in
+ * which dates and timestamps are local.  What lies beyond the timestamps in
+ * UTC is next to the infinity on its side, as the operators have it.
+ */
+static inline int64
+lane_of_local(TimestampTz timestamp, int overflow)
+{
+	if (overflow > 0)
+		return END_TIMESTAMP;
+	if (overflow < 0)
+		return MIN_TIMESTAMP - 1;
+	return timestamp;
+}
+
+static inline int64
+lane_of_local_date(DateADT date)
+{
+	int			overflow = 0;
+	TimestampTz timestamp = date2timestamptz_opt_overflow(date, &overflow);
+
+	return lane_of_local(timestamp, overflow);
+}
+
+Datum
+alex_lane_timestamptz_timestamp(PG_FUNCTION_ARGS)
+{
+	int			overflow = 0;
+	TimestampTz timestamp;
+
+	timestamp = timestamp2timestamptz_opt_overflow(PG_GETARG_TIMESTAMP(0),
+												   &overflow);
+	PG_RETURN_INT64(lane_of_local(timestamp, overflow));
+}
+
+Datum
+alex_lane_timestamptz_date(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(lane_of_local_date(PG_GETARG_DATEADT(0)));
+}
+
+/* No time zone is this far from UTC. */
+#define DAYS_FROM_UTC	8
+
+/*
+ * The first date whose midnight, local time, is at or after a finite point in
+ * time, or after it.  No midnight is before that of an earlier date: clocks
+ * are not set back by a day.  (The same does not hold for local timestamps:
+ * one that is left out when clocks are put forward stands for a later point
+ * than the one that follows the gap.  So they have no such functions.)
+ */
+static int64
+date_from(TimestampTz timestamp, bool after)
+{
+	int64		day = day_of_timestamp(timestamp);
+	int64		before = Max(day - DAYS_FROM_UTC,
+							 (int64) DATETIME_MIN_JULIAN - POSTGRES_EPOCH_JDATE - 1);
+	int64		found = day + DAYS_FROM_UTC;
+
+	while (found - before > 1)
+	{
+		int64		middle = before + (found - before) / 2;
+		int64		midnight = lane_of_local_date((DateADT) middle);
+
+		if (midnight > timestamp || (midnight == timestamp && !after))
+			found = middle;
+		else
+			before = middle;
+	}
+	return found;
+}
+
+Datum
+alex_low_date_timestamptz(PG_FUNCTION_ARGS)
+{
+	TimestampTz timestamp = PG_GETARG_TIMESTAMPTZ(0);
+
+	if (TIMESTAMP_IS_NOBEGIN(timestamp))
+		PG_RETURN_INT64(DATEVAL_NOBEGIN);
+	if (TIMESTAMP_IS_NOEND(timestamp))
+		PG_RETURN_INT64(DATEVAL_NOEND);
+	PG_RETURN_INT64(date_from(timestamp, false));
+}
+
+Datum
+alex_high_date_timestamptz(PG_FUNCTION_ARGS)
+{
+	TimestampTz timestamp = PG_GETARG_TIMESTAMPTZ(0);
+
+	if (TIMESTAMP_IS_NOBEGIN(timestamp))
+		PG_RETURN_INT64(DATEVAL_NOBEGIN);
+	if (TIMESTAMP_IS_NOEND(timestamp))
+		PG_RETURN_INT64(DATEVAL_NOEND);
+	PG_RETURN_INT64(date_from(timestamp, true) - 1);
 }
