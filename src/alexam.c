@@ -311,6 +311,7 @@ _PG_init(void)
 	alex_pending_init();
 	alex_scan_init();
 	alex_commands_init();
+	alex_statistics_init();
 	alex_launcher_register();
 
 	previous_shmem_request = shmem_request_hook;

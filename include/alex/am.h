@@ -215,6 +215,15 @@ extern bool alex_estimate_entries(Relation index, ScanKey keys, int nkeys,
 								  double *entries);
 
 /*
+ * Between which lanes are all keys, dead ones perhaps included?  *least is
+ * greater than *greatest where that is not known.  False without a snapshot.
+ */
+extern bool alex_estimate_ends(Relation index, int64 *least, int64 *greatest);
+
+/* statistics.c: histograms that reach to where the keys of an index end */
+extern void alex_statistics_init(void);
+
+/*
  * ---------------------------------------------------------------------
  * pending.c: entries of this transaction that wait in the backend
  * ---------------------------------------------------------------------

@@ -259,6 +259,14 @@ extern bool alex_view_count(AlexLocal *local, Relation index,
 							double *count);
 
 /*
+ * The first and the last entry of one part of one generation.  False where it
+ * has none, or when they are not to be had.
+ */
+extern bool alex_view_ends(AlexLocal *local, Relation index,
+						   const AlexView *view, uint64 generation,
+						   AlexPart part, AlexEntry *first, AlexEntry *last);
+
+/*
  * Reads the first entries, up to max, that a generation of the view has of each
  * of several keys, not NULLs, as alex_tree_scan_keys does.  False when they are
  * not to be had, because the generation has been sealed or the memtable evicted.

@@ -9,6 +9,8 @@
  * intervals as they do for a scan, and what is counted are all entries in
  * them, whoever may see their rows: that is what a scan has to read.
  *
+ * Also, where the keys begin and end, for the statistics (statistics.c).
+ *
  * Copyright (c) 2026, alexam contributors
  *
  * src/am/estimate.c
@@ -137,5 +139,64 @@ alex_estimate_entries(Relation index, ScanKey keys, int nkeys, double *entries)
 	if (in_runs < in_log)
 		return false;
 	*entries *= 1 + in_log / in_runs;
+	return true;
+}
+
+/* Widens the ends by those of the memtable's part of a generation. */
+static void
+widen_by_generation(AlexScan *state, const AlexLogChain *chain, int64 *least,
+					int64 *greatest)
+{
+	AlexEntry	first;
+	AlexEntry	last;
+	int64		lanes[2];
+
+	if (chain->generation == 0 || chain->npages == 0 ||
+		!alex_view_ends(state->local, state->index, &state->view,
+						chain->generation, ALEX_PART_VALUES, &first, &last))
+		return;
+	lanes[0] = alex_codec_load(&state->codec, first.key);
+	lanes[1] = alex_codec_load(&state->codec, last.key);
+	*least = Min(*least, Min(lanes[0], lanes[1]));
+	*greatest = Max(*greatest, Max(lanes[0], lanes[1]));
+}
+
+/*
+ * Nothing is known of a log that is not in memory, and what a transaction has
+ * collected but not written is not looked at.  A run of which entries are dead
+ * may begin with these, where what is old is deleted, and then its least key
+ * says nothing.  Its greatest one is believed.
+ */
+bool
+alex_estimate_ends(Relation index, int64 *least, int64 *greatest)
+{
+	IndexScanDesc scan;
+	AlexScan   *state;
+
+	/* see alex_estimate_entries */
+	if (!ActiveSnapshotSet())
+		return false;
+
+	*least = PG_INT64_MAX;
+	*greatest = PG_INT64_MIN;
+	scan = alex_begin_scan(index, 0, 0);
+	state = scan->opaque;
+	alex_scan_glance(state);
+	for (int i = 0; i < state->nruns; i++)
+	{
+		const AlexRun *run = state->runs[i].run;
+		int64		lanes[2];
+
+		if (run->part != ALEX_PART_VALUES)
+			continue;
+		lanes[0] = alex_codec_load(&state->codec, run->min.key);
+		lanes[1] = alex_codec_load(&state->codec, run->max.key);
+		*greatest = Max(*greatest, Max(lanes[0], lanes[1]));
+		if (run->dead == 0)
+			*least = Min(*least, Min(lanes[0], lanes[1]));
+	}
+	widen_by_generation(state, &state->view.manifest->active, least, greatest);
+	widen_by_generation(state, &state->view.manifest->frozen, least, greatest);
+	alex_end_scan(scan);
 	return true;
 }

@@ -527,24 +527,24 @@ alex_view_skip(AlexLocal *local, const AlexView *view, uint64 generation,
 	return result;
 }
 
-bool
-alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
-				uint64 generation, AlexPart part, AlexEntry low,
-				AlexEntry high, double *count)
+/*
+ * Locks the memtable for a look at a part of a generation; NULL if that is not
+ * there, or not the index's.  A place that this backend has not used before is
+ * only looked at: whether what is there can be relied on is for the first scan
+ * to find out.
+ */
+static AlexMemtable *
+lock_for_glance(AlexLocal *local, Relation index, const AlexView *view,
+				uint64 generation, AlexPart part, const AlexTree **tree)
 {
 	AlexMemtable *memtable = local->memtable;
-	bool		found = false;
 
-	/*
-	 * A place that this backend has not used before is only looked at: whether
-	 * what is there can be relied on is for the first scan to find out.
-	 */
 	if (is_attached(local))
 		LWLockAcquire(&memtable->lock, LW_SHARED);
 	else
 		memtable = alex_registry_lock(index);
 	if (memtable == NULL)
-		return false;
+		return NULL;
 
 	if (alex_memtable_is_of(memtable, view->manifest->incarnation) &&
 		memtable->state == ALEX_MEMTABLE_READY)
@@ -553,12 +553,48 @@ alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
 		{
 			if (memtable->generations[i].generation != generation)
 				continue;
-			*count = alex_tree_count(alex_arena_chunks(),
-									 &memtable->generations[i].trees[part],
-									 low, high);
-			found = true;
+			*tree = &memtable->generations[i].trees[part];
+			return memtable;
 		}
 	}
+	LWLockRelease(&memtable->lock);
+	return NULL;
+}
+
+bool
+alex_view_count(AlexLocal *local, Relation index, const AlexView *view,
+				uint64 generation, AlexPart part, AlexEntry low,
+				AlexEntry high, double *count)
+{
+	const AlexTree *tree;
+	AlexMemtable *memtable = lock_for_glance(local, index, view, generation,
+											 part, &tree);
+
+	if (memtable == NULL)
+		return false;
+	*count = alex_tree_count(alex_arena_chunks(), tree, low, high);
+	LWLockRelease(&memtable->lock);
+	return true;
+}
+
+bool
+alex_view_ends(AlexLocal *local, Relation index, const AlexView *view,
+			   uint64 generation, AlexPart part, AlexEntry *first,
+			   AlexEntry *last)
+{
+	const AlexEntry lowest = {0, 0};
+	const AlexEntry highest = {PG_UINT64_MAX, PG_UINT64_MAX};
+	const AlexTree *tree;
+	AlexMemtable *memtable = lock_for_glance(local, index, view, generation,
+											 part, &tree);
+	bool		found;
+
+	if (memtable == NULL)
+		return false;
+	found = alex_tree_scan(alex_arena_chunks(), tree, lowest, true, true,
+						   first, 1) == 1 &&
+		alex_tree_scan(alex_arena_chunks(), tree, highest, true, false,
+					   last, 1) == 1;
 	LWLockRelease(&memtable->lock);
 	return found;
 }

@@ -1,0 +1,225 @@
+/*-------------------------------------------------------------------------
+ *
+ * statistics.c
+ *	  Statistics that know of the rows which came after ANALYZE.
+ *
+ * Where rows are appended, conditions on the latest of them lie beyond the
+ * histogram's last bound, and the planner would expect next to none.  With a
+ * btree index it looks up the column's true least and greatest key; it does not
+ * ask other access methods.  So for a column that has an alex index it gets a
+ * copy of its statistics here in which the histogram reaches as far as the
+ * keys of the index do.  It is never made shorter: entries of the index may be
+ * dead.
+ *
+ * The planner asks for statistics of each column that a condition is about, so
+ * nothing must take long: it is a look at the manifest and the memtable.
+ *
+ * Copyright (c) 2026, alexam contributors
+ *
+ * src/am/statistics.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "catalog/pg_statistic.h"
+#include "miscadmin.h"
+#include "nodes/pathnodes.h"
+#include "parser/parsetree.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/selfuncs.h"
+#include "utils/syscache.h"
+
+#include "alex/am.h"
+
+static get_relation_stats_hook_type previous_hook = NULL;
+
+/* An alex index that has all rows of the table and this column as its key. */
+static IndexOptInfo *
+find_index(PlannerInfo *root, RangeTblEntry *table, AttrNumber column)
+{
+	ListCell   *cell;
+
+	for (int i = 1; i < root->simple_rel_array_size; i++)
+	{
+		if (root->simple_rte_array[i] != table ||
+			root->simple_rel_array[i] == NULL)
+			continue;
+		foreach(cell, root->simple_rel_array[i]->indexlist)
+		{
+			IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
+
+			if (index->amcostestimate == alex_cost_estimate &&
+				index->indexkeys[0] == column && index->indpred == NIL &&
+				!index->hypothetical)
+				return index;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * May the user see all statistics of the column?  If not, or if that takes
+ * finding out, core is left to decide what the planner may do with them.
+ */
+static bool
+may_read(const RangeTblEntry *table, AttrNumber column)
+{
+	Oid			user = OidIsValid(table->checkAsUser) ?
+	table->checkAsUser : GetUserId();
+
+	return table->securityQuals == NIL &&
+		(pg_class_aclcheck(table->relid, user, ACL_SELECT) == ACLCHECK_OK ||
+		 pg_attribute_aclcheck(table->relid, column, user,
+							   ACL_SELECT) == ACLCHECK_OK);
+}
+
+static inline int64
+lane_of(const AlexCodec *codec, Datum value)
+{
+	return alex_codec_load(codec, alex_codec_key(codec, value));
+}
+
+/*
+ * Widens the histogram's bounds to the ends of the index.  False if they need
+ * no change.
+ */
+static bool
+widen_bounds(Relation index, Datum *bounds, int nbounds)
+{
+	AlexCodec	codec;
+	int64		least;
+	int64		greatest;
+	bool		changed = false;
+
+	alex_codec_init(&codec, index);
+	if (codec.value == NULL || !alex_estimate_ends(index, &least, &greatest))
+		return false;
+	if (least < lane_of(&codec, bounds[0]))
+	{
+		bounds[0] = FunctionCall1(codec.value, Int64GetDatum(least));
+		changed = true;
+	}
+	if (greatest > lane_of(&codec, bounds[nbounds - 1]))
+	{
+		bounds[nbounds - 1] = FunctionCall1(codec.value,
+											Int64GetDatum(greatest));
+		changed = true;
+	}
+	return changed;
+}
+
+/* A copy of the tuple with these values in place of those of its histogram. */
+static HeapTuple
+replace_histogram(HeapTuple tuple, const AttStatsSlot *histogram)
+{
+	Form_pg_statistic form = (Form_pg_statistic) GETSTRUCT(tuple);
+	const int16 *kinds = &form->stakind1;
+	Datum		values[Natts_pg_statistic] = {0};
+	bool		nulls[Natts_pg_statistic] = {0};
+	bool		replace[Natts_pg_statistic] = {0};
+	int			slot = 0;
+	int16		length;
+	bool		by_value;
+	char		alignment;
+	Relation	catalog;
+	HeapTuple	copy;
+
+	while (kinds[slot] != STATISTIC_KIND_HISTOGRAM)
+		slot++;
+	Assert(slot < STATISTIC_NUM_SLOTS);
+
+	get_typlenbyvalalign(histogram->valuetype, &length, &by_value, &alignment);
+	slot += Anum_pg_statistic_stavalues1 - 1;
+	values[slot] = PointerGetDatum(construct_array(histogram->values,
+												   histogram->nvalues,
+												   histogram->valuetype,
+												   length, by_value,
+												   alignment));
+	replace[slot] = true;
+
+	catalog = table_open(StatisticRelationId, AccessShareLock);
+	copy = heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls,
+							 replace);
+	table_close(catalog, AccessShareLock);
+	pfree(DatumGetPointer(values[slot]));
+	return copy;
+}
+
+/* The same tuple, or a copy with a wider histogram. */
+static HeapTuple
+widen_histogram(HeapTuple tuple, const IndexOptInfo *info)
+{
+	AttStatsSlot histogram;
+	HeapTuple	result = tuple;
+
+	if (!get_attstatsslot(&histogram, tuple, STATISTIC_KIND_HISTOGRAM,
+						  InvalidOid, ATTSTATSSLOT_VALUES))
+		return tuple;
+
+	/* the order of its values must be that of the keys */
+	if (histogram.nvalues > 0 &&
+		getBaseType(histogram.valuetype) == info->opcintype[0] &&
+		get_op_opfamily_strategy(histogram.staop,
+								 info->opfamily[0]) == BTLessStrategyNumber)
+	{
+		/* the planner has a lock on it already */
+		Relation	index = index_open(info->indexoid, NoLock);
+
+		if (widen_bounds(index, histogram.values, histogram.nvalues))
+			result = replace_histogram(tuple, &histogram);
+		index_close(index, NoLock);
+	}
+	free_attstatsslot(&histogram);
+	return result;
+}
+
+/*
+ * get_relation_stats_hook: false leaves the column to core.
+ */
+static bool
+supply_statistics(PlannerInfo *root, RangeTblEntry *table, AttrNumber column,
+				  VariableStatData *variable)
+{
+	IndexOptInfo *info;
+	HeapTuple	tuple;
+	HeapTuple	widened;
+
+	if (previous_hook != NULL && previous_hook(root, table, column, variable))
+		return true;
+
+	/* as core does, which has no indexes of a parent and its children */
+	if (table->rtekind != RTE_RELATION || table->inh ||
+		(info = find_index(root, table, column)) == NULL ||
+		!may_read(table, column))
+		return false;
+
+	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(table->relid),
+							Int16GetDatum(column), BoolGetDatum(false));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	widened = widen_histogram(tuple, info);
+	if (widened == tuple)
+	{
+		ReleaseSysCache(tuple);
+		return false;
+	}
+	ReleaseSysCache(tuple);
+	variable->statsTuple = widened;
+	variable->freefunc = heap_freetuple;
+	variable->acl_ok = true;
+	return true;
+}
+
+void
+alex_statistics_init(void)
+{
+	previous_hook = get_relation_stats_hook;
+	get_relation_stats_hook = supply_statistics;
+}
