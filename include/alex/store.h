@@ -250,6 +250,9 @@ extern void alex_manifest_change_commit(AlexManifestChange *change,
 										void *context);
 /* Releases the locks, committed or not. */
 extern void alex_manifest_change_end(AlexManifestChange *change);
+/* Raises the error of a manifest that has no room for one run more. */
+extern void alex_manifest_report_full(Relation index,
+									  uint32 nruns) pg_attribute_noreturn();
 
 /*
  * ---------------------------------------------------------------------

@@ -49,7 +49,8 @@
 
 /* What this process is writing, or has written in vain, for its last index. */
 static AlexWrittenPages unfinished;
-static uint64 unfinished_incarnation;	/* of the index */
+static RelFileNode unfinished_node; /* of the index ... */
+static uint64 unfinished_incarnation;	/* ... which others may have, too */
 
 static void
 publish_change(AlexManifestChange *change, void *context)
@@ -364,6 +365,8 @@ compact_part(Relation index, AlexPart part, bool all, bool ranges,
 							 &suspect);
 	if (!all)
 		n = leave_room(manifest, chosen, n, &suspect);
+	else if (n > 0 && manifest->nruns >= ALEX_MAX_LISTED_RUNS)
+		alex_manifest_report_full(index, manifest->nruns);
 	if (n > 0)
 		compact_chosen(index, manifest, part, chosen, n, all, suspect,
 					   written);
@@ -385,11 +388,14 @@ alex_compact_step(Relation index, bool ranges, AlexWrittenPages *written)
 /*
  * Frees what a compaction by this process, which was cancelled or failed, has
  * written.  If somebody has found the pages before us, they carry other stamps.
+ * It may have been in another file of the same incarnation, that of a
+ * tablespace to which the index was not moved in the end.
  */
 static void
 free_unfinished(Relation index, uint64 incarnation)
 {
-	if (unfinished.npages > 0 && unfinished_incarnation == incarnation)
+	if (unfinished.npages > 0 && unfinished_incarnation == incarnation &&
+		RelFileNodeEquals(unfinished_node, index->rd_node))
 		alex_written_pages_free(index, &unfinished);
 	if (unfinished.context != NULL)
 		MemoryContextReset(unfinished.context);
@@ -399,6 +405,7 @@ free_unfinished(Relation index, uint64 incarnation)
 												   ALLOCSET_SMALL_SIZES);
 	unfinished.pages = NULL;
 	unfinished.npages = unfinished.max_pages = 0;
+	unfinished_node = index->rd_node;
 	unfinished_incarnation = incarnation;
 }
 

@@ -60,6 +60,7 @@ static int	depth = 0;			/* how often this backend is inside */
  */
 static uint64 outermost_index;
 static uint64 outermost_block;
+static bool outermost_has_left; /* before others that are inside still */
 
 /* Every process that can run a query has a number below this. */
 static int
@@ -123,7 +124,7 @@ enter(Relation index, BlockNumber block)
 
 	if (depth++ > 0)
 	{
-		if (depth == 2)
+		if (depth == 2 && !outermost_has_left)
 		{
 			outermost_index = pg_atomic_read_u64(&place->index);
 			outermost_block = pg_atomic_read_u64(&place->block);
@@ -206,6 +207,7 @@ alex_readers_leave(bool outermost)
 	 * acquire fences.
 	 */
 	pg_read_barrier();
+	outermost_has_left = depth > 0 && (outermost_has_left || outermost);
 	if (depth > 0 && outermost)
 	{
 		outermost_index = 0;

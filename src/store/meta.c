@@ -358,6 +358,18 @@ add_overflow(Relation index)
 }
 
 void
+alex_manifest_report_full(Relation index, uint32 nruns)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("index \"%s\" has too many runs",
+					RelationGetRelationName(index)),
+			 errdetail("The manifest lists %u runs, retired ones included.",
+					   nruns),
+			 errhint("End long-running transactions, then VACUUM the table.")));
+}
+
+void
 alex_manifest_change_begin(Relation index, int extra,
 						   AlexManifestChange *change)
 {
@@ -383,13 +395,7 @@ alex_manifest_change_begin(Relation index, int extra,
 		}
 
 		if (meta->noverflow >= ALEX_MAX_OVERFLOW)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("index \"%s\" has too many runs",
-							RelationGetRelationName(index)),
-					 errdetail("The manifest lists %u runs, retired ones included.",
-							   meta->nruns),
-					 errhint("End long-running transactions, then VACUUM the table.")));
+			alex_manifest_report_full(index, meta->nruns);
 
 		LockBuffer(change->meta, BUFFER_LOCK_UNLOCK);
 		add_overflow(index);

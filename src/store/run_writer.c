@@ -160,10 +160,10 @@ reserve_written(AlexWrittenPages *written, int npages)
 											64 * sizeof(AlexWrittenPage));
 		return;
 	}
-	written->max_pages *= 2;
 	written->pages = repalloc_huge(written->pages,
-								   written->max_pages *
+								   2 * written->max_pages *
 								   sizeof(AlexWrittenPage));
+	written->max_pages *= 2;
 }
 
 /*

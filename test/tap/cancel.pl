@@ -168,5 +168,27 @@ $node->safe_psql('postgres', 'VACUUM again');
 is((page_counts($node, 'again_k'))[2], 0, 'VACUUM finds all orphans');
 check_index($node, 'again_k', 'failed compactions');
 
+# If that was in the copy for a tablespace to which the index is not moved in
+# the end, the pages are not those of the file that it has.
+$node->safe_psql('postgres', <<'END');
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE elsewhere LOCATION '';
+CREATE TABLE moved (k bigint) WITH (autovacuum_enabled = off);
+CREATE INDEX moved_k ON moved USING alex (k);
+END
+$node->safe_psql('postgres', $settings . $run =~ s/again/moved/r) foreach (1 .. 3);
+($status, $output, $errors) = $node->psql('postgres', <<'END', on_error_stop => 0);
+BEGIN;
+ALTER INDEX moved_k SET TABLESPACE elsewhere;
+SAVEPOINT before;
+SET LOCAL alexam.failpoint = 'compact-before-install';
+SELECT alex_compact('moved_k');
+ROLLBACK;
+SELECT alex_compact('moved_k');
+END
+is(scalar(() = $errors =~ /ERROR/g), 1, 'a compaction that fails in a copy that goes');
+like($errors, qr/failpoint/, 'at the failpoint');
+check_index($node, 'moved_k', 'without the copy');
+
 $node->stop;
 done_testing();

@@ -60,6 +60,18 @@ foreach my $round (1 .. 5)
 	is($node->psql('postgres', 'VACUUM t'), 0, "VACUUM $round");
 }
 is((page_counts($node, 't_k'))[2], 0, 'no page is lost');
+
+# a compaction by hand writes nothing that has no place there
+my ($failed, $output);
+foreach my $round (1 .. 9)
+{
+	$failed = $node->psql('postgres', q{SELECT alex_compact('t_k')}, stderr => \$output);
+	last if $failed;
+}
+isnt($failed, 0, 'the manifest is full');
+like($output, qr/has too many runs.*End long-running transactions/s, 'and alex_compact says so');
+is((page_counts($node, 't_k'))[2], 0, 'no page is lost in vain');
+is($node->psql('postgres', "CALL fill(120); VACUUM t"), 0, 'insert and VACUUM all the same');
 compare_scans($node, 't', 'with a full manifest');
 check_index($node, 't_k', 'with a full manifest');
 is($reader->query_safe('SELECT count(*) FROM t WHERE k > 0'), '80', 'what the snapshot sees');
