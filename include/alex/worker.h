@@ -44,8 +44,15 @@ typedef enum AlexRequestOutcome
 extern void alex_requests_set_launcher(struct Latch *latch);
 
 /*
- * A database with a request that is due, leaving out those in "except"; or
- * InvalidOid, and when the next one will be.
+ * The launcher says whether a database has a request that is due, and cannot be
+ * given a worker because there are as many as there may be.
+ */
+extern void alex_requests_set_waiting(bool others_wait);
+extern bool alex_requests_are_waiting(void);
+
+/*
+ * The database whose request has been due for longest, leaving out those in
+ * "except"; or InvalidOid, and when the next one will be.
  */
 extern Oid	alex_requests_next_database(const Oid *except, int nexcept,
 										TimestampTz now,

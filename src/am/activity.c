@@ -59,6 +59,7 @@ typedef struct AlexActivityControl
 	int			tranche;
 	uint64		clock;			/* ticks with every use; for eviction */
 	Latch	   *launcher;		/* NULL: there is none */
+	bool		others_wait;	/* databases, for a worker to make way */
 } AlexActivityControl;
 
 static AlexActivityControl *control;
@@ -224,7 +225,7 @@ make_due(AlexActivity *activity)
 	activity->state = ALEX_REQUEST_WAITING;
 	activity->attempts = 0;
 	activity->failed = false;
-	activity->due = 0;
+	activity->due = GetCurrentTimestamp();
 	if (control->launcher != NULL)
 		SetLatch(control->launcher);
 }
@@ -284,6 +285,25 @@ alex_requests_set_launcher(struct Latch *latch)
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	control->launcher = latch;
 	LWLockRelease(&control->lock);
+}
+
+void
+alex_requests_set_waiting(bool others_wait)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	control->others_wait = others_wait;
+	LWLockRelease(&control->lock);
+}
+
+bool
+alex_requests_are_waiting(void)
+{
+	bool		others_wait;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	others_wait = control->others_wait;
+	LWLockRelease(&control->lock);
+	return others_wait;
 }
 
 static bool

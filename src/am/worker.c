@@ -67,6 +67,8 @@
 #define LINGER_NOTES_MS			10000
 /* While it does, it looks for them this often. */
 #define LINGER_STEP_MS			20
+/* After this time it makes way for other databases, if they wait for that. */
+#define TURN_MS					5000
 /* When no worker can be started, the launcher tries again after this time. */
 #define START_RETRY_MS			10000
 
@@ -81,6 +83,8 @@ typedef struct RunningWorker
 
 /* What the worker is at; NULL in any other process. */
 static const AlexRequest *current_request = NULL;
+/* Its turn began then. */
+static TimestampTz turn_start;
 /*
  * Indexes of which much was dead when they were merged last, each in the place
  * that its OID leads to; those of one table have OIDs close to each other.
@@ -156,10 +160,11 @@ reap_workers(RunningWorker *workers, int nworkers)
 static long
 start_workers(RunningWorker *workers, int *nworkers)
 {
+	int			limit = Min(alex_max_compaction_workers, MAX_WORKERS);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next_due = DT_NOEND;
 
-	while (*nworkers < Min(alex_max_compaction_workers, MAX_WORKERS))
+	for (;;)
 	{
 		Oid			served[MAX_WORKERS];
 		Oid			database;
@@ -168,7 +173,8 @@ start_workers(RunningWorker *workers, int *nworkers)
 			served[i] = workers[i].database;
 		database = alex_requests_next_database(served, *nworkers, now,
 											   &next_due);
-		if (!OidIsValid(database))
+		alex_requests_set_waiting(OidIsValid(database) && *nworkers >= limit);
+		if (!OidIsValid(database) || *nworkers >= limit)
 			break;
 		if (!start_worker(database, &workers[*nworkers]))
 			return START_RETRY_MS;
@@ -396,6 +402,18 @@ serve_step(const AlexRequest *request, bool first, bool *ranges,
 	return more;
 }
 
+/*
+ * A database that is always busy must not keep a worker for ever while others
+ * wait for one.
+ */
+static bool
+turn_is_over(void)
+{
+	return TimestampDifferenceExceeds(turn_start, GetCurrentTimestamp(),
+									  TURN_MS) &&
+		alex_requests_are_waiting();
+}
+
 static AlexRequestOutcome
 serve(const AlexRequest *request, AlexWrittenPages *written)
 {
@@ -404,7 +422,11 @@ serve(const AlexRequest *request, AlexWrittenPages *written)
 	bool		first = true;
 
 	while (serve_step(request, first, &ranges, written, &outcome))
+	{
 		first = false;
+		if (turn_is_over())
+			return ALEX_REQUEST_RETRY;
+	}
 	return outcome;
 }
 
@@ -518,7 +540,7 @@ next_request(Oid database, AlexRequest *request)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (!alex_background_compaction)
+		if (!alex_background_compaction || turn_is_over())
 			return false;
 		if (alex_request_take(database, now, request, &next_due))
 			return true;
@@ -550,6 +572,7 @@ alex_worker_main(Datum argument)
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
 	become_cancellable();
+	turn_start = GetCurrentTimestamp();
 
 	/* nobody must be waited for because of a transaction id that was taken */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);

@@ -258,6 +258,33 @@ add_runs(RUNS_TO_MERGE + 1, 'two');
 wait_compacted("compacted in database $_", 0, 't_k', $_) foreach 'one', 'two';
 check_table("database $_", $_) foreach 'one', 'two';
 
+# One that always has something to do does not keep the only worker from others.
+set_server($node, 'alexam.max_compaction_workers', q{'1'});
+workers_gone('before a busy database');
+my $busy = open_session($node, 'busy', 'one');
+$busy->query_safe('CREATE TABLE enough (x int)');
+send_statement($busy, <<'END');
+DO $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM enough) LOOP
+		PERFORM fill(1000000, 1000549);
+		COMMIT;
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END $$
+END
+wait_compacted('the busy one has the worker', counter('compactions', 't_k', 'one'), 't_k', 'one');
+my $compactions = counter('compactions', 't_k', 'two');
+add_runs(RUNS_TO_MERGE + 1, 'two');
+wait_compacted('the other one has its turn', $compactions, 't_k', 'two');
+is($node->safe_psql('postgres', q{SELECT state FROM pg_stat_activity WHERE application_name = 'busy'}),
+	'active', 'while the first is busy');
+wait_compacted('and then the first again', counter('compactions', 't_k', 'one'), 't_k', 'one');
+$node->safe_psql('one', 'INSERT INTO enough VALUES (1)');
+$busy->quit;
+set_server($node, 'alexam.max_compaction_workers', q{'2'});
+check_table("database $_", $_) foreach 'one', 'two';
+
 foreach my $statement (
 	'CREATE DATABASE three TEMPLATE one',
 	'ALTER DATABASE one RENAME TO four',
