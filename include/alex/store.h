@@ -465,6 +465,7 @@ typedef struct AlexMapping
 	Oid			relid;
 	int			references;
 	bool		stale;
+	int			error;			/* why there was no address, see below */
 	int			nsegments;		/* length of segments[] */
 	char	  **segments;		/* base address of each segment or NULL */
 } AlexMapping;
@@ -478,7 +479,11 @@ typedef struct AlexMapping
 extern AlexMapping *alex_mapping_acquire(Relation index, uint64 incarnation);
 extern void alex_mapping_release(AlexMapping *mapping);
 
-/* Maps the segment of that block; NULL when the file is not there. */
+/*
+ * Maps a segment.  NULL, with the reason in mapping->error, when the file is
+ * not there (ENOENT), or when there is no address space for it or its file
+ * system cannot map files (ENOMEM, ENODEV).
+ */
 extern char *alex_mapping_segment(AlexMapping *mapping, uint32 segment);
 
 /* Address of a block, which must lie within the file; NULL as above. */

@@ -353,7 +353,10 @@ alex_mapping_segment(AlexMapping *mapping, uint32 segment)
 	if (fd < 0)
 	{
 		if (errno == ENOENT)
+		{
+			mapping->error = ENOENT;
 			return NULL;
+		}
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));
@@ -373,7 +376,10 @@ alex_mapping_segment(AlexMapping *mapping, uint32 segment)
 		 * buffer manager still serves.
 		 */
 		if (save_errno == ENOMEM || save_errno == ENODEV)
+		{
+			mapping->error = save_errno;
 			return NULL;
+		}
 		errno = save_errno;
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -186,6 +186,19 @@ still_up('cut off');
 $node->safe_psql('postgres', 'REINDEX INDEX random_k');
 check_index($node, 'random_k', 'cut off: REINDEX heals');
 
+# A file that is gone, but that a session has open: only its mapping tells.
+$path = index_path($node, 'random_k');
+my $session = open_session($node, 'open file');
+$session->query_safe(q{SET alexam.use_mmap = off; SELECT alex_check('random_k'); SET alexam.use_mmap = on;});
+rename($path, "$path.away") or die "$path: $!";
+$session->query(q{SELECT alex_check('random_k')});
+like($session->{stderr}, qr/is damaged.*the page is not in the mapped file/s, 'gone file: alex_check sees it');
+rename("$path.away", $path) or die "$path: $!";
+$session->{stderr} = '';
+$session->query(q{SELECT alex_check('random_k')});
+is($session->{stderr}, '', 'gone file: alex_check sees that it is there again');
+$session->quit;
+
 #
 # No memory.  The server starts with so little address space that segments of
 # 1 GB cannot be mapped, and that large batches cannot be had.
@@ -199,6 +212,7 @@ $right = $node->safe_psql('postgres',
 	'SET enable_seqscan = on; SET enable_indexscan = off; SET enable_indexonlyscan = off; SELECT count(*), sum(k) FROM random WHERE k > 0');
 is($node->safe_psql('postgres', 'SELECT count(*), sum(k) FROM random WHERE k > 0'),
 	$right, 'no address space: pages that cannot be mapped are read through shared buffers');
+check_index($node, $_, "no address space, $_") foreach ('random_k', 'regular_k');
 my ($status, $output, $errors) = $node->psql('postgres', <<'END', on_error_stop => 0);
 SET statement_timeout = 0;
 SET alexam.batch_size = 100000000;
