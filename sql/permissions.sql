@@ -64,6 +64,22 @@ CREATE FUNCTION how_many() RETURNS int8 LANGUAGE sql SECURITY DEFINER
 SET SESSION AUTHORIZATION regress_alex_reader;
 SELECT guarded.how_many();
 RESET SESSION AUTHORIZATION;
+-- who watches may see how much there is, but neither keys nor more
+CREATE ROLE regress_alex_watcher IN ROLE pg_monitor;
+GRANT USAGE ON SCHEMA guarded TO regress_alex_watcher;
+SET SESSION AUTHORIZATION regress_alex_watcher;
+SELECT s.entries
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
+JOIN pg_am a ON a.oid = c.relam AND a.amname = 'alex',
+	alex_stats(i.indexrelid) s
+WHERE i.indisvalid AND c.relpersistence = 'p' AND c.relname = 'secrets_k';
+SELECT count(*) FROM alex_runs('guarded.secrets_k');
+SELECT alex_check('guarded.secrets_k');
+SELECT alex_compact('guarded.secrets_k');
+RESET SESSION AUTHORIZATION;
+REVOKE USAGE ON SCHEMA guarded FROM regress_alex_watcher;
+DROP ROLE regress_alex_watcher;
 
 --
 -- Errors of uniqueness do not tell keys to those who may not read them

@@ -19,8 +19,10 @@
 
 /*
  * Opens and locks a relation that a user named.  Raises an error unless it is
- * a valid alex index that this session can read and this user owns.
+ * a valid alex index that this session can read and this user owns.  With
+ * "monitors", members of pg_stat_scan_tables need not own it: for what tells
+ * nothing of the data but how much there is.
  */
-extern Relation alex_inspect_open(Oid relid, LOCKMODE lockmode);
+extern Relation alex_inspect_open(Oid relid, LOCKMODE lockmode, bool monitors);
 
 #endif							/* ALEX_INSPECT_H */

@@ -52,7 +52,7 @@ alex_compact(PG_FUNCTION_ARGS)
 	table_oid = IndexGetRelation(index_oid, true);
 	table = OidIsValid(table_oid) ?
 		try_relation_open(table_oid, AccessShareLock) : NULL;
-	index = alex_inspect_open(index_oid, RowExclusiveLock);
+	index = alex_inspect_open(index_oid, RowExclusiveLock, false);
 	if (table == NULL || table_oid != IndexGetRelation(index_oid, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

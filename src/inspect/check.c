@@ -293,7 +293,7 @@ alex_check(PG_FUNCTION_ARGS)
 
 	if (OidIsValid(heapid))
 		heap = table_open(heapid, AccessShareLock);
-	index = alex_inspect_open(indexid, AccessShareLock);
+	index = alex_inspect_open(indexid, AccessShareLock, false);
 	if (heap == NULL || heapid != IndexGetRelation(indexid, false))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

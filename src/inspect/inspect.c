@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "alex/am.h"
 #include "alex/inspect.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -28,7 +29,7 @@ is_alex_index(Relation relation)
 }
 
 Relation
-alex_inspect_open(Oid relid, LOCKMODE lockmode)
+alex_inspect_open(Oid relid, LOCKMODE lockmode, bool monitors)
 {
 	Relation	relation;
 
@@ -44,7 +45,8 @@ alex_inspect_open(Oid relid, LOCKMODE lockmode)
 				 relation->rd_rel->relkind == RELKIND_PARTITIONED_INDEX ?
 				 errhint("Name the indexes of its partitions instead.") : 0));
 
-	if (!pg_class_ownercheck(relid, GetUserId()))
+	if (!pg_class_ownercheck(relid, GetUserId()) &&
+		!(monitors && has_privs_of_role(GetUserId(), ROLE_PG_STAT_SCAN_TABLES)))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_INDEX,
 					   RelationGetRelationName(relation));
 

@@ -211,7 +211,8 @@ count_memtable(Relation index, uint64 incarnation)
 Datum
 alex_stats(PG_FUNCTION_ARGS)
 {
-	Relation	index = alex_inspect_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	index = alex_inspect_open(PG_GETARG_OID(0), AccessShareLock,
+										  true);
 	TupleDesc	descriptor;
 	Datum		values[STATS_COLUMNS];
 	bool		nulls[STATS_COLUMNS] = {false};
@@ -331,11 +332,13 @@ put_run(ReturnSetInfo *result, Relation index, const AlexCodec *codec,
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* For owners only: first and last keys are data. */
 Datum
 alex_runs(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Relation	index = alex_inspect_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	index = alex_inspect_open(PG_GETARG_OID(0), AccessShareLock,
+										  false);
 	AlexManifest *manifest = alex_manifest_read(index);
 	AlexCodec	codec;
 

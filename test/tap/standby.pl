@@ -184,6 +184,43 @@ catch_up($primary, @standbys);
 compare_scans($small, 'big', 'a large log with dead entries, on small');
 
 #
+# Who watches asks for all indexes that can be read: by the query of the
+# README, here and there, with indexes beside them that cannot.
+#
+my $statistics = <<'END';
+SET ROLE watcher;
+SELECT i.indexrelid::regclass
+FROM pg_index i
+JOIN pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i'
+JOIN pg_am a ON a.oid = c.relam AND a.amname = 'alex',
+    alex_stats(i.indexrelid) s
+WHERE i.indisvalid AND c.relpersistence = 'p'
+ORDER BY 1;
+END
+make_table($primary, 'twins', 10);
+on_primary(<<'END');
+CREATE ROLE watcher IN ROLE pg_monitor;
+CREATE UNLOGGED TABLE unlogged (k int);
+CREATE INDEX unlogged_k ON unlogged USING alex (k);
+INSERT INTO twins VALUES (1, 1), (1, 1);
+END
+$primary->psql('postgres', 'CREATE UNIQUE INDEX CONCURRENTLY twins_invalid ON twins USING alex (k)');
+my $temporary = session($primary, 'plain');
+$temporary->query_safe('CREATE TEMPORARY TABLE temporary (k int); CREATE INDEX temporary_k ON temporary USING alex (k);');
+is(on_primary(q{SELECT count(*) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+	WHERE c.relname IN ('unlogged_k', 'temporary_k') OR c.relname = 'twins_invalid' AND NOT i.indisvalid}),
+	'3', 'indexes that cannot be watched');
+catch_up($primary, @standbys);
+foreach my $node ($primary, @standbys)
+{
+	my ($status, $output, $errors) = $node->psql('postgres', $statistics);
+
+	is("$output$errors", "t_k\nbig_k\ntwins_k", 'statistics of all indexes, on ' . $node->name);
+}
+$temporary->quit;
+on_primary('DROP TABLE unlogged, twins');
+
+#
 # A session of each standby follows the log: entries that are appended, and
 # dead ones whose TIDs are used again for other keys
 #
