@@ -261,6 +261,12 @@ extern void alex_manifest_report_full(Relation index,
  */
 
 /*
+ * Of npages pages of a relation, how many may be kept pinned at a time, at
+ * least one: so many that all sessions could do so.
+ */
+extern int	alex_space_pins(Relation relation, int npages);
+
+/*
  * A page that nobody uses: from the FSM, claimed under a conditional
  * exclusive lock, or new at the end of the file.  Returned pinned and
  * exclusively locked; the caller must initialise, stamp and log it before it
@@ -269,8 +275,9 @@ extern void alex_manifest_report_full(Relation index,
 extern Buffer alex_space_claim(Relation index, BufferAccessStrategy strategy);
 
 /*
- * The same for up to npages pages, at least one; returns how many.  Whoever
- * builds in parallel must not hold a locked page when calling this.
+ * The same for up to npages pages, at least one, and no more than may be kept
+ * pinned; returns how many.  Whoever builds in parallel must not hold a locked
+ * page when calling this.
  */
 extern int	alex_space_claim_pages(Relation index, int npages,
 								   BufferAccessStrategy strategy,

@@ -117,7 +117,8 @@ pin_map(AlexScan *state)
 	prefetch->stage = ALEX_PREFETCH_LOOK;
 	prefetch->pause = INT_MAX;
 	if (prefetch->map_pins[0] != InvalidBuffer ||
-		nblocks <= BLOCKS_PER_MAP_PAGE || npages > ALEX_MAP_PINS)
+		nblocks <= BLOCKS_PER_MAP_PAGE ||
+		npages > alex_space_pins(heap, ALEX_MAP_PINS))
 		return;
 	for (int i = 0; i < npages; i++)
 	{

@@ -34,7 +34,8 @@
 #include "../learned/leaf_format.h"
 
 /*
- * Pages written, and locked, at a time.  Larger groups would save little: the
+ * Pages written, and locked, at a time; fewer where there are not buffers
+ * enough for all sessions to do so.  Larger groups would save little: the
  * overhead of a record is small against sixteen page images.
  */
 #define GROUP_PAGES				16
@@ -264,6 +265,7 @@ write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
 				 FillPage fill, const void *source, uint32 size,
 				 uint64 *stamp)
 {
+	uint32		group = alex_space_pins(writer->index, GROUP_PAGES);
 	BlockNumber first;
 	uint32		done;
 
@@ -276,7 +278,7 @@ write_contiguous(AlexRunWriter *writer, uint16 kind, uint32 npages,
 		for (done = 0; done < npages;)
 		{
 			Buffer		buffers[GROUP_PAGES];
-			int			n = Min(npages - done, GROUP_PAGES);
+			int			n = Min(npages - done, group);
 
 			CHECK_FOR_INTERRUPTS();
 

@@ -71,6 +71,18 @@ alex_space_is_free(Page page)
 		alex_page_header(page)->kind == ALEX_PAGE_FREE;
 }
 
+/*
+ * Shared buffers may be as few as 16, for all sessions.  What else is pinned
+ * is a page here and there, as in other access methods.
+ */
+int
+alex_space_pins(Relation relation, int npages)
+{
+	if (RelationUsesLocalBuffers(relation))
+		return npages;
+	return Min(npages, Max(1, NBuffers / MaxBackends));
+}
+
 /* New pages at the end of the file, pinned and exclusively locked. */
 static void
 extend(Relation index, int npages, BufferAccessStrategy strategy,
@@ -137,6 +149,7 @@ alex_space_claim_pages(Relation index, int npages,
 {
 	int			claimed = 0;
 
+	npages = alex_space_pins(index, npages);
 	while (claimed < npages)
 	{
 		buffers[claimed] = claim_free_page(index, strategy);
@@ -286,6 +299,7 @@ void
 alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 {
 	Buffer		buffers[ALEX_RECORD_BLOCKS];
+	int			max_buffers = alex_space_pins(index, lengthof(buffers));
 	BlockNumber first = InvalidBlockNumber;
 	BlockNumber last = 0;
 	int			next = 0;
@@ -296,7 +310,7 @@ alex_space_free(Relation index, const AlexPagePointer *pages, int npages)
 
 		CHECK_FOR_INTERRUPTS();
 
-		for (; next < npages && nbuffers < lengthof(buffers); next++)
+		for (; next < npages && nbuffers < max_buffers; next++)
 		{
 			Buffer		buffer;
 			Page		page;

@@ -44,6 +44,7 @@ Block	   *LocalBufferBlockPointers = pages;
 char	   *BufferBlocks = NULL;
 int			NBuffers = 0;
 int			NLocBuffer = SERVER_PAGES;
+int			MaxBackends = 1;
 volatile uint32 CritSectionCount = 0;
 volatile sig_atomic_t InterruptPending = false;
 bool		VacuumCostActive = false;

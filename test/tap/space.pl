@@ -1,5 +1,6 @@
 # space.pl
-#	  A full disk, a small memtable arena, and builds with little memory.
+#	  A full disk, a small memtable arena, builds with little memory, and few
+#	  shared buffers.
 #
 # A limit on the size of files serves as the full disk.
 #
@@ -247,6 +248,48 @@ is($node->safe_psql('postgres', $digest), $node->safe_psql('postgres', "$without
 	'build with little memory: same order');
 same_rows('spilled', 'build with little memory');
 check_index($node, 'spilled_k', 'build with little memory');
+
+#
+# The least shared buffers that the server starts with: 16 pages.  What btree
+# can do with them, alex can.  (With the least WAL btree cannot, either: core
+# pins 32 pages of a small new file to log them.)
+#
+$node->safe_psql('postgres', 'DROP TABLE spilled');
+$node->append_conf('postgresql.conf', <<'END');
+shared_buffers = 128kB
+wal_level = replica
+enable_seqscan = on
+END
+$node->restart;
+is($node->safe_psql('postgres', 'SHOW shared_buffers'), '128kB', '16 buffers');
+$node->safe_psql('postgres', 'CREATE TABLE few (k bigint, b bigint)');
+foreach my $step (
+	'CREATE INDEX few_k ON few USING alex (k)',
+	'CREATE INDEX few_b ON few (b)',
+	'SET alexam.memtable_entries = 5000; INSERT INTO few SELECT hashint4(i), hashint4(i) FROM generate_series(1, 9000) i',
+	'SET alexam.memtable_entries = 5000; UPDATE few SET k = k + 1, b = b + 1 WHERE k % 2 = 0',
+	'INSERT INTO few SELECT hashint8extended(i, 0), hashint8extended(i, 0) FROM generate_series(1, 150000) i',
+	'INSERT INTO few SELECT NULL, NULL FROM generate_series(1, 3000) i',
+	'DELETE FROM few WHERE k % 3 = 0',
+	'VACUUM few',
+	'SET alexam.direct_seal_threshold = 1000; INSERT INTO few SELECT k + 1, k + 1 FROM few WHERE k % 5 = 0',
+	q{SELECT alex_compact('few_k')},
+	'VACUUM few',
+	'REINDEX INDEX few_k',
+	'DELETE FROM few WHERE k % 7 = 0',
+	'VACUUM few',
+	'SET alexam.memtable_entries = 5000; INSERT INTO few SELECT i, i FROM generate_series(1, 30000) i')
+{
+	my ($status, $output, $errors) = $node->psql('postgres', $step);
+
+	is($errors, '', "16 buffers: $step");
+}
+compare_scans($node, 'few', '16 buffers');
+check_index($node, 'few_k', '16 buffers');
+$node->stop('immediate');
+$node->start;
+compare_scans($node, 'few', '16 buffers, recovery');
+check_index($node, 'few_k', '16 buffers, recovery');
 
 $node->stop;
 unlike(slurp_file($node->logfile), qr/was terminated by signal|TRAP:|PANIC/, 'no backend has crashed');
