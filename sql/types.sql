@@ -254,9 +254,9 @@ SET timezone = 'America/Juneau';
 SELECT compare_local();
 SET timezone = 'Europe/Lisbon';
 SELECT compare_local();
-SET timezone = 'XXX+167';
+SET timezone = 'ABC+167';
 SELECT compare_local();
-SET timezone = 'XXX-167';
+SET timezone = 'ABC-167';
 SELECT compare_local();
 RESET timezone;
 

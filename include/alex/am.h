@@ -193,6 +193,8 @@ extern void alex_cost_estimate(struct PlannerInfo *root, struct IndexPath *path,
 							   double loop_count, Cost *startup_cost,
 							   Cost *total_cost, Selectivity *selectivity,
 							   double *correlation, double *pages);
+/* May some rows of the table be hidden from whoever sees the plan? */
+extern bool alex_may_hide_rows(struct PlannerInfo *root, unsigned int relid);
 extern bytea *alex_options(Datum reloptions, bool validate);
 extern bool alex_validate(Oid opclass);
 extern IndexScanDesc alex_begin_scan(Relation index, int nkeys, int norderbys);

@@ -549,6 +549,14 @@ day_of_timestamp(Timestamp timestamp)
 	return day;
 }
 
+/* Is the timestamp infinite?  Then *lane is that of the same as a date. */
+static inline bool
+is_infinite(Timestamp timestamp, int64 *lane)
+{
+	*lane = TIMESTAMP_IS_NOBEGIN(timestamp) ? DATEVAL_NOBEGIN : DATEVAL_NOEND;
+	return TIMESTAMP_NOT_FINITE(timestamp);
+}
+
 /*
  * The lanes of dates around a timestamp.  A date stands for its midnight.
  * No finite timestamp is beyond the finite dates, so only the infinities
@@ -560,11 +568,8 @@ alex_low_date_timestamp(PG_FUNCTION_ARGS)
 	Timestamp	timestamp = PG_GETARG_TIMESTAMP(0);
 	int64		day;
 
-	if (TIMESTAMP_IS_NOBEGIN(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOBEGIN);
-	if (TIMESTAMP_IS_NOEND(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOEND);
-
+	if (is_infinite(timestamp, &day))
+		PG_RETURN_INT64(day);
 	day = day_of_timestamp(timestamp);
 	if (timestamp % USECS_PER_DAY != 0)
 		day++;
@@ -575,11 +580,10 @@ Datum
 alex_high_date_timestamp(PG_FUNCTION_ARGS)
 {
 	Timestamp	timestamp = PG_GETARG_TIMESTAMP(0);
+	int64		day;
 
-	if (TIMESTAMP_IS_NOBEGIN(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOBEGIN);
-	if (TIMESTAMP_IS_NOEND(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOEND);
+	if (is_infinite(timestamp, &day))
+		PG_RETURN_INT64(day);
 	PG_RETURN_INT64(day_of_timestamp(timestamp));
 }
 
@@ -659,11 +663,10 @@ Datum
 alex_low_date_timestamptz(PG_FUNCTION_ARGS)
 {
 	TimestampTz timestamp = PG_GETARG_TIMESTAMPTZ(0);
+	int64		day;
 
-	if (TIMESTAMP_IS_NOBEGIN(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOBEGIN);
-	if (TIMESTAMP_IS_NOEND(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOEND);
+	if (is_infinite(timestamp, &day))
+		PG_RETURN_INT64(day);
 	PG_RETURN_INT64(date_from(timestamp, false));
 }
 
@@ -671,10 +674,9 @@ Datum
 alex_high_date_timestamptz(PG_FUNCTION_ARGS)
 {
 	TimestampTz timestamp = PG_GETARG_TIMESTAMPTZ(0);
+	int64		day;
 
-	if (TIMESTAMP_IS_NOBEGIN(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOBEGIN);
-	if (TIMESTAMP_IS_NOEND(timestamp))
-		PG_RETURN_INT64(DATEVAL_NOEND);
+	if (is_infinite(timestamp, &day))
+		PG_RETURN_INT64(day);
 	PG_RETURN_INT64(date_from(timestamp, true) - 1);
 }

@@ -40,42 +40,64 @@
 
 static get_relation_stats_hook_type previous_hook = NULL;
 
+/* What the planner knows of the table. */
+static RelOptInfo *
+find_table(PlannerInfo *root, const RangeTblEntry *table)
+{
+	for (int i = 1; i < root->simple_rel_array_size; i++)
+	{
+		if (root->simple_rte_array[i] == table)
+			return root->simple_rel_array[i];
+	}
+	return NULL;
+}
+
 /* An alex index that has all rows of the table and this column as its key. */
 static IndexOptInfo *
-find_index(PlannerInfo *root, RangeTblEntry *table, AttrNumber column)
+find_index(const RelOptInfo *table, AttrNumber column)
 {
 	ListCell   *cell;
 
-	for (int i = 1; i < root->simple_rel_array_size; i++)
+	foreach(cell, table->indexlist)
 	{
-		if (root->simple_rte_array[i] != table ||
-			root->simple_rel_array[i] == NULL)
-			continue;
-		foreach(cell, root->simple_rel_array[i]->indexlist)
-		{
-			IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
+		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
 
-			if (index->amcostestimate == alex_cost_estimate &&
-				index->indexkeys[0] == column && index->indpred == NIL &&
-				!index->hypothetical)
-				return index;
-		}
+		if (index->amcostestimate == alex_cost_estimate &&
+			index->indexkeys[0] == column && index->indpred == NIL &&
+			!index->hypothetical)
+			return index;
 	}
 	return NULL;
 }
 
 /*
- * May the user see all statistics of the column?  If not, or if that takes
- * finding out, core is left to decide what the planner may do with them.
+ * May the user see all statistics of the column?  Rights are those on the table
+ * that the query names, which may be an ancestor.  Where it takes more to find
+ * out, core is left to decide what the planner may do with the statistics.
  */
 static bool
-may_read(const RangeTblEntry *table, AttrNumber column)
+may_read(PlannerInfo *root, Index relid, AttrNumber column)
 {
+	RangeTblEntry *table = planner_rt_fetch(relid, root);
 	Oid			user = OidIsValid(table->checkAsUser) ?
 	table->checkAsUser : GetUserId();
+	Index		named = relid;
 
-	return table->securityQuals == NIL &&
-		(pg_class_aclcheck(table->relid, user, ACL_SELECT) == ACLCHECK_OK ||
+	if (alex_may_hide_rows(root, relid))
+		return false;
+	while (root->append_rel_array != NULL &&
+		   root->append_rel_array[named] != NULL)
+	{
+		Index		parent = root->append_rel_array[named]->parent_relid;
+
+		/* a UNION ALL is no table */
+		if (planner_rt_fetch(parent, root)->rtekind != RTE_RELATION)
+			break;
+		named = parent;
+	}
+	table = planner_rt_fetch(named, root);
+	return pg_class_aclcheck(table->relid, user, ACL_SELECT) == ACLCHECK_OK ||
+		(named == relid &&
 		 pg_attribute_aclcheck(table->relid, column, user,
 							   ACL_SELECT) == ACLCHECK_OK);
 }
@@ -187,6 +209,7 @@ static bool
 supply_statistics(PlannerInfo *root, RangeTblEntry *table, AttrNumber column,
 				  VariableStatData *variable)
 {
+	RelOptInfo *relation;
 	IndexOptInfo *info;
 	HeapTuple	tuple;
 	HeapTuple	widened;
@@ -196,8 +219,9 @@ supply_statistics(PlannerInfo *root, RangeTblEntry *table, AttrNumber column,
 
 	/* as core does, which has no indexes of a parent and its children */
 	if (table->rtekind != RTE_RELATION || table->inh ||
-		(info = find_index(root, table, column)) == NULL ||
-		!may_read(table, column))
+		(relation = find_table(root, table)) == NULL ||
+		(info = find_index(relation, column)) == NULL ||
+		!may_read(root, relation->relid, column))
 		return false;
 
 	tuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(table->relid),
