@@ -38,6 +38,9 @@
 
 #include "alex/am.h"
 
+/* The part of the histogram's outermost bin that makes no difference. */
+#define FRACTION_OF_BIN		64
+
 static get_relation_stats_hook_type previous_hook = NULL;
 
 /* What the planner knows of the table. */
@@ -109,6 +112,17 @@ lane_of(const AlexCodec *codec, Datum value)
 }
 
 /*
+ * Is an end of the index so far beyond the histogram's that it matters?  ANALYZE
+ * takes samples, and hardly ever meets with the ends themselves.  The distances
+ * are never negative, and may be more than a bigint holds.
+ */
+static inline bool
+is_beyond(uint64 distance, uint64 bin)
+{
+	return distance > bin / FRACTION_OF_BIN;
+}
+
+/*
  * Widens the histogram's bounds to the ends of the index.  False if they need
  * no change.
  */
@@ -118,17 +132,26 @@ widen_bounds(Relation index, Datum *bounds, int nbounds)
 	AlexCodec	codec;
 	int64		least;
 	int64		greatest;
+	int64		first;
+	int64		last;
 	bool		changed = false;
 
 	alex_codec_init(&codec, index);
 	if (codec.value == NULL || !alex_estimate_ends(index, &least, &greatest))
 		return false;
-	if (least < lane_of(&codec, bounds[0]))
+	first = lane_of(&codec, bounds[0]);
+	last = lane_of(&codec, bounds[nbounds - 1]);
+	if (least < first &&
+		is_beyond((uint64) first - (uint64) least,
+				  (uint64) lane_of(&codec, bounds[1]) - (uint64) first))
 	{
 		bounds[0] = FunctionCall1(codec.value, Int64GetDatum(least));
 		changed = true;
 	}
-	if (greatest > lane_of(&codec, bounds[nbounds - 1]))
+	if (greatest > last &&
+		is_beyond((uint64) greatest - (uint64) last,
+				  (uint64) last -
+				  (uint64) lane_of(&codec, bounds[nbounds - 2])))
 	{
 		bounds[nbounds - 1] = FunctionCall1(codec.value,
 											Int64GetDatum(greatest));
@@ -186,7 +209,7 @@ widen_histogram(HeapTuple tuple, const IndexOptInfo *info)
 		return tuple;
 
 	/* the order of its values must be that of the keys */
-	if (histogram.nvalues > 0 &&
+	if (histogram.nvalues > 1 &&
 		getBaseType(histogram.valuetype) == info->opcintype[0] &&
 		get_op_opfamily_strategy(histogram.staop,
 								 info->opfamily[0]) == BTLessStrategyNumber)
