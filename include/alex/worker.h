@@ -35,6 +35,7 @@ typedef struct AlexRequest
 typedef enum AlexRequestOutcome
 {
 	ALEX_REQUEST_DONE,
+	ALEX_REQUEST_UNFINISHED,	/* the database's turn was over */
 	ALEX_REQUEST_RETRY,			/* not all could be done now */
 	ALEX_REQUEST_FAILED,		/* there was an error */
 	ALEX_REQUEST_DROP			/* there is no such index any more */
@@ -63,6 +64,9 @@ extern bool alex_request_take(Oid database, TimestampTz now,
 							  AlexRequest *request, TimestampTz *next_due);
 extern void alex_request_finish(const AlexRequest *request,
 								AlexRequestOutcome outcome);
+
+/* Puts all requests of a database behind those that are due in others. */
+extern void alex_requests_end_turn(Oid database);
 
 /* Drops all requests of a database. */
 extern void alex_requests_forget(Oid database);

@@ -98,6 +98,7 @@ alex_activity_shmem_init(void)
 		LWLockInitialize(&control->lock, control->tranche);
 		control->clock = 0;
 		control->launcher = NULL;
+		control->others_wait = false;
 	}
 	LWLockRegisterTranche(control->tranche, "AlexActivity");
 
@@ -219,13 +220,17 @@ alex_counters_read(Relation index, AlexCounters *counters)
  * ---------------------------------------------------------------------
  */
 
+/* One that is due already keeps its place before those of other databases. */
 static void
 make_due(AlexActivity *activity)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (activity->state != ALEX_REQUEST_WAITING || activity->due > now)
+		activity->due = now;
 	activity->state = ALEX_REQUEST_WAITING;
 	activity->attempts = 0;
 	activity->failed = false;
-	activity->due = GetCurrentTimestamp();
 	if (control->launcher != NULL)
 		SetLatch(control->launcher);
 }
@@ -400,7 +405,8 @@ alex_request_finish(const AlexRequest *request, AlexRequestOutcome outcome)
 		(outcome == ALEX_REQUEST_DONE && !activity->asked_again) ||
 		(activity->failed && activity->attempts >= MAX_ATTEMPTS))
 		activity->state = ALEX_REQUEST_NONE;
-	else if (activity->asked_again && !activity->failed)
+	else if (outcome == ALEX_REQUEST_UNFINISHED ||
+			 (activity->asked_again && !activity->failed))
 		make_due(activity);
 	else
 	{
@@ -413,6 +419,21 @@ alex_request_finish(const AlexRequest *request, AlexRequestOutcome outcome)
 		activity->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 													delay);
 	}
+	LWLockRelease(&control->lock);
+}
+
+void
+alex_requests_end_turn(Oid database)
+{
+	HASH_SEQ_STATUS status;
+	AlexActivity *activity;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	hash_seq_init(&status, activities);
+	while ((activity = hash_seq_search(&status)) != NULL)
+		if (activity->node.dbNode == database)
+			activity->due = Max(activity->due, now);
 	LWLockRelease(&control->lock);
 }
 

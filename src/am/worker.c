@@ -6,7 +6,7 @@
  * The launcher is started with the server, looks at the requests in shared
  * memory (activity.c), and starts a worker for a database that has any.  A
  * worker connects to its database, serves the requests one after the other,
- * and exits soon after the last one.
+ * and exits soon after the last one, or when another database has its turn.
  *
  * Nobody must have to wait for a worker for long.  It takes no lock that it
  * would have to wait for, and its locks are the weakest that keep the index
@@ -425,7 +425,7 @@ serve(const AlexRequest *request, AlexWrittenPages *written)
 	{
 		first = false;
 		if (turn_is_over())
-			return ALEX_REQUEST_RETRY;
+			return ALEX_REQUEST_UNFINISHED;
 	}
 	return outcome;
 }
@@ -540,8 +540,13 @@ next_request(Oid database, AlexRequest *request)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (!alex_background_compaction || turn_is_over())
+		if (!alex_background_compaction)
 			return false;
+		if (turn_is_over())
+		{
+			alex_requests_end_turn(database);
+			return false;
+		}
 		if (alex_request_take(database, now, request, &next_due))
 			return true;
 		linger = alex_lockers_watch() ? LINGER_NOTES_MS : LINGER_MS;

@@ -238,7 +238,7 @@ check_table('terminated');
 #
 # Databases: two at a time, and what must not wait for a worker.
 #
-foreach my $database ('one', 'two')
+foreach my $database ('one', 'two', 'other')
 {
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql($database, <<'END');
@@ -282,6 +282,34 @@ is($node->safe_psql('postgres', q{SELECT state FROM pg_stat_activity WHERE appli
 wait_compacted('and then the first again', counter('compactions', 't_k', 'one'), 't_k', 'one');
 $node->safe_psql('one', 'INSERT INTO enough VALUES (1)');
 $busy->quit;
+
+# When its turn is over, it goes behind all that wait, however old its other
+# requests are; and who waits does not lose its place by asking again.
+workers_gone('before several turns');
+stopped_worker('compact-before-install', 'one');
+$offset = -s $node->logfile;
+foreach my $request (
+	[ 'one', 'third', RUNS_TO_MERGE + 1 ],
+	[ 'two', 'first', RUNS_TO_MERGE + 1 ],
+	[ 'other', 'second', RUNS_TO_MERGE + 1 ],
+	[ 'two', 'first', 1 ])
+{
+	my ($database, $place, $runs) = @$request;
+
+	$node->safe_psql($database, "CREATE TABLE IF NOT EXISTS $place (k bigint);
+		CREATE INDEX IF NOT EXISTS ${place}_k ON $place USING alex (k);\n"
+		  . "INSERT INTO $place SELECT i * 7919::bigint % 10007 FROM generate_series(1, 550) AS i;\n" x $runs);
+}
+
+# longer than a turn (TURN_MS of am/worker.c)
+$node->poll_query_until('postgres', "SELECT now() - backend_start > interval '6 s' $workers")
+  or die 'the worker has gone';
+release_workers();
+wait_compacted("the $$_[0] one has its turn", 0, "$$_[0]_k", $$_[1])
+  foreach [ 'first', 'two' ], [ 'second', 'other' ], [ 'third', 'one' ];
+my %seen;
+is(join(' ', grep { !$seen{$_}++ } slurp_file($node->logfile, $offset) =~ /compaction of alex index "public\.(first|second|third)_k"/g),
+	'first second third', 'one after the other');
 set_server($node, 'alexam.max_compaction_workers', q{'2'});
 check_table("database $_", $_) foreach 'one', 'two';
 
