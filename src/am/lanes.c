@@ -634,7 +634,7 @@ alex_lane_timestamptz_date(PG_FUNCTION_ARGS)
 /*
  * The first date whose midnight, local time, is at or after a finite point in
  * time, or after it.  No midnight is before that of an earlier date: clocks
- * are not set back by a day.  (The same does not hold for local timestamps:
+ * are not put forward by more than a day.  (The same does not hold for local timestamps:
  * one that is left out when clocks are put forward stands for a later point
  * than the one that follows the gap.  So they have no such functions.)
  */

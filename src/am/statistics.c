@@ -11,8 +11,9 @@
  * keys of the index do.  It is never made shorter: entries of the index may be
  * dead.
  *
- * The planner asks for statistics of each column that a condition is about, so
- * nothing must take long: it is a look at the manifest and the memtable.
+ * The planner asks for statistics of each column that a condition is about,
+ * often many times for one plan.  So a command's first look at the manifest and
+ * the memtable holds for all that it plans.
  *
  * Copyright (c) 2026, alexam contributors
  *
@@ -25,6 +26,9 @@
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_statistic.h"
 #include "miscadmin.h"
 #include "nodes/pathnodes.h"
@@ -32,6 +36,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/selfuncs.h"
 #include "utils/syscache.h"
@@ -40,6 +45,20 @@
 
 /* The part of the histogram's outermost bin that makes no difference. */
 #define FRACTION_OF_BIN		64
+
+/* What was found out last, each in the place that the index's OID leads to. */
+#define REMEMBERED_PLACES	16
+
+typedef struct RememberedStatistics
+{
+	Oid			index;
+	TimestampTz statement;		/* when it began ... */
+	CommandId	command;		/* ... and how far the transaction was */
+	ItemPointerData place;		/* of the statistics in the catalog */
+	HeapTuple	widened;		/* NULL: they are right as they are */
+} RememberedStatistics;
+
+static RememberedStatistics remembered[REMEMBERED_PLACES];
 
 static get_relation_stats_hook_type previous_hook = NULL;
 
@@ -197,16 +216,35 @@ replace_histogram(HeapTuple tuple, const AttStatsSlot *histogram)
 	return copy;
 }
 
-/* The same tuple, or a copy with a wider histogram. */
+/*
+ * Are lanes made by a function of C, as by those of the extension?  Others may
+ * raise errors or take long, and a histogram may have values of rows that were
+ * gone before the index was made.
+ */
+static bool
+lanes_are_simple(Relation index)
+{
+	RegProcedure lane = index_getprocid(index, 1, ALEX_LANE_PROC);
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(lane));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* A copy with a wider histogram, or NULL if it is wide enough. */
 static HeapTuple
 widen_histogram(HeapTuple tuple, const IndexOptInfo *info)
 {
 	AttStatsSlot histogram;
-	HeapTuple	result = tuple;
+	HeapTuple	result = NULL;
 
 	if (!get_attstatsslot(&histogram, tuple, STATISTIC_KIND_HISTOGRAM,
 						  InvalidOid, ATTSTATSSLOT_VALUES))
-		return tuple;
+		return NULL;
 
 	/* the order of its values must be that of the keys */
 	if (histogram.nvalues > 1 &&
@@ -217,12 +255,51 @@ widen_histogram(HeapTuple tuple, const IndexOptInfo *info)
 		/* the planner has a lock on it already */
 		Relation	index = index_open(info->indexoid, NoLock);
 
-		if (widen_bounds(index, histogram.values, histogram.nvalues))
+		if (lanes_are_simple(index) &&
+			widen_bounds(index, histogram.values, histogram.nvalues))
 			result = replace_histogram(tuple, &histogram);
 		index_close(index, NoLock);
 	}
 	free_attstatsslot(&histogram);
 	return result;
+}
+
+/*
+ * The same, from memory if this command has asked before.  What is remembered is
+ * never handed out itself: whoever has it may ask for others meanwhile.
+ */
+static HeapTuple
+recall_histogram(HeapTuple tuple, const IndexOptInfo *info)
+{
+	RememberedStatistics *place =
+	&remembered[info->indexoid % REMEMBERED_PLACES];
+	TimestampTz statement = GetCurrentStatementStartTimestamp();
+	CommandId	command = GetCurrentCommandId(false);
+	HeapTuple	widened;
+	MemoryContext old_context;
+
+	if (place->index == info->indexoid && place->statement == statement &&
+		place->command == command &&
+		ItemPointerEquals(&place->place, &tuple->t_self))
+		return place->widened == NULL ? NULL : heap_copytuple(place->widened);
+
+	place->index = InvalidOid;
+	if (place->widened != NULL)
+		heap_freetuple(place->widened);
+	place->widened = NULL;
+
+	widened = widen_histogram(tuple, info);
+	if (widened != NULL)
+	{
+		old_context = MemoryContextSwitchTo(TopMemoryContext);
+		place->widened = heap_copytuple(widened);
+		MemoryContextSwitchTo(old_context);
+	}
+	place->statement = statement;
+	place->command = command;
+	place->place = tuple->t_self;
+	place->index = info->indexoid;
+	return widened;
 }
 
 /*
@@ -251,13 +328,10 @@ supply_statistics(PlannerInfo *root, RangeTblEntry *table, AttrNumber column,
 							Int16GetDatum(column), BoolGetDatum(false));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	widened = widen_histogram(tuple, info);
-	if (widened == tuple)
-	{
-		ReleaseSysCache(tuple);
-		return false;
-	}
+	widened = recall_histogram(tuple, info);
 	ReleaseSysCache(tuple);
+	if (widened == NULL)
+		return false;
 	variable->statsTuple = widened;
 	variable->freefunc = heap_freetuple;
 	variable->acl_ok = true;

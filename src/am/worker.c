@@ -177,7 +177,11 @@ start_workers(RunningWorker *workers, int *nworkers)
 		if (!OidIsValid(database) || *nworkers >= limit)
 			break;
 		if (!start_worker(database, &workers[*nworkers]))
+		{
+			/* the server has no more processes; ours may make way */
+			alex_requests_set_waiting(*nworkers > 0);
 			return START_RETRY_MS;
+		}
 		(*nworkers)++;
 	}
 
