@@ -46,7 +46,7 @@ extern void alex_requests_set_launcher(struct Latch *latch);
 
 /*
  * The launcher says whether a database has a request that is due, and cannot be
- * given a worker because there are as many as there may be.
+ * given a worker: there are as many as there may be, or as can be started.
  */
 extern void alex_requests_set_waiting(bool others_wait);
 extern bool alex_requests_are_waiting(void);
